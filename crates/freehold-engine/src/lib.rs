@@ -28,5 +28,5 @@ pub use engine::{
     SurveyedDatabase,
 };
 pub use error::{EngineError, Fault, Result, StatementError};
-pub use session::{Cancelling, CopySource, Executed, ScriptSession, SessionCanceller};
+pub use session::{Cancelling, CopySource, Executed, Interrupted, ScriptSession, SessionCanceller};
 pub use target::{ConnectTarget, Tls};

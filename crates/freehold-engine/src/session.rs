@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use crate::Result;
+use crate::{EngineError, Result};
 
 /// A connection that runs scripts: what a statement does to the session (settings, temporary
 /// tables, transactions) stays for the next one.
@@ -12,6 +12,22 @@ pub trait ScriptSession: Send {
 
     /// Runs one statement. Its result rows are counted and thrown away.
     fn execute(&mut self, statement: &str) -> impl Future<Output = Result<Executed>> + Send;
+
+    /// Runs several statements, separated by semicolons, in one message: they stop at the first that
+    /// fails, and its position counts from the start of the text.
+    ///
+    /// A driver that sees each statement's completion says how many were done; this body does not.
+    fn execute_batch(
+        &mut self,
+        statements: &str,
+    ) -> impl Future<Output = Result<Executed, Interrupted>> + Send {
+        async move {
+            self.execute(statements).await.map_err(|error| Interrupted {
+                completed: None,
+                error,
+            })
+        }
+    }
 
     /// Runs `COPY … FROM STDIN` with the given data.
     fn copy_in(
@@ -45,6 +61,15 @@ pub struct CopySource<'a>(pub &'a str);
 pub struct Executed {
     /// Rows that the server says were affected or returned.
     pub rows: u64,
+}
+
+/// Why a batch of statements stopped, and how far it had come.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// Statements that ran to their end before the one that failed, where the driver counted them.
+    /// It names the statement when the server's error carries no position, e.g. a violated constraint.
+    pub completed: Option<u64>,
+    pub error: EngineError,
 }
 
 /// Cancels whatever the session is running.
