@@ -1,1 +1,4 @@
-
+//! placeholder
+pub mod authorize;
+mod caller;
+pub use caller::Caller;
