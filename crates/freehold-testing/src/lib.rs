@@ -1,1 +1,11 @@
+//! What tests need from the outside world: throwaway servers, broken networks, full disks, and a
+//! clock and a random source that a test controls.
+//!
+//! Nothing here is ever skipped. When a server is not installed the caller panics with a message
+//! that says which command installs it, because a test that silently did nothing proves nothing.
+//!
+//! This crate is a dev-dependency only; `cargo xtask tidy` checks that.
 
+pub mod cache;
+pub mod postgres;
+mod process;

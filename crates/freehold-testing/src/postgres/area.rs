@@ -1,0 +1,177 @@
+//! The directory in which all throwaway servers of one user live.
+//!
+//! ```text
+//! <temp>/freehold-testing-<uid>/
+//!   lock               held while a server directory is made or leftovers are swept
+//!   ports/<number>     locked by the process that uses the port
+//!   templates/<key>    initialised data directories, copied for each server
+//!   servers/<name>/    owner (locked by the test process), data, log, socket
+//! ```
+//!
+//! Every lock is an advisory file lock, which the kernel releases when its holder dies; there is
+//! nothing to clean up after a crash but directories, and the next start sweeps those.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::account::Account;
+use crate::process;
+
+/// Below the range from which Linux takes ports for outgoing connections, so that a server that is
+/// restarted finds its port free.
+const PORTS: std::ops::Range<u16> = 15_500..32_000;
+
+#[derive(Debug)]
+pub(super) struct Area {
+    root: PathBuf,
+}
+
+/// A server's directory. It is ours for as long as the lock is held.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) path: PathBuf,
+    _owner: File,
+}
+
+/// A port that no other test takes while this is held.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) number: u16,
+    _lock: File,
+}
+
+impl Area {
+    pub(super) fn open() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        let root = std::env::temp_dir().join(format!("freehold-testing-{uid}"));
+        for directory in [
+            root.clone(),
+            root.join("ports"),
+            root.join("templates"),
+            root.join("servers"),
+        ] {
+            fs::create_dir_all(&directory).unwrap_or_else(|error| {
+                panic!("cannot make {}: {error}", directory.display());
+            });
+        }
+        let owner = fs::metadata(&root)
+            .expect("the directory was just made")
+            .uid();
+        assert!(
+            owner == uid,
+            "{} belongs to user {owner}, not to us",
+            root.display()
+        );
+        // The account that runs the servers has to reach its directories.
+        for directory in ["", "templates", "servers"] {
+            fs::set_permissions(root.join(directory), Permissions::from_mode(0o755))
+                .expect("the directory is ours");
+        }
+        Self { root }
+    }
+
+    pub(super) fn templates(&self) -> PathBuf {
+        self.root.join("templates")
+    }
+
+    /// Makes a server's directory, after sweeping what dead owners have left.
+    pub(super) fn home(&self, account: Account) -> Home {
+        let lock = open_lock(&self.root.join("lock"));
+        lock.lock()
+            .expect("cannot lock the area of throwaway servers");
+        self.sweep();
+        let path = tempfile::Builder::new()
+            .prefix("pg")
+            .tempdir_in(self.root.join("servers"))
+            .expect("cannot make a directory for a throwaway server")
+            .keep();
+        let owner = open_lock(&path.join("owner"));
+        owner
+            .try_lock()
+            .expect("nobody else knows the new directory");
+        account.own(&path);
+        Home {
+            path,
+            _owner: owner,
+        }
+    }
+
+    pub(super) fn port(&self) -> Port {
+        let span = usize::from(PORTS.end - PORTS.start);
+        // Neighbouring process ids start far apart, so that they seldom try the same port.
+        let first = (std::process::id() as usize).wrapping_mul(7919) % span;
+        (0..span)
+            .map(|step| PORTS.start + u16::try_from((first + step) % span).expect("below the span"))
+            .find_map(|number| {
+                let lock = open_lock(&self.root.join("ports").join(number.to_string()));
+                lock.try_lock().ok()?;
+                TcpListener::bind(("127.0.0.1", number)).ok()?;
+                Some(Port {
+                    number,
+                    _lock: lock,
+                })
+            })
+            .expect("no free port for a throwaway server")
+    }
+
+    /// Removes the directories whose owner is dead, and a server that may still run in them.
+    /// Called with the area locked, so that no directory is seen before its owner has locked it.
+    fn sweep(&self) {
+        let servers = fs::read_dir(self.root.join("servers")).expect("the directory is ours");
+        for home in servers.flatten().map(|entry| entry.path()) {
+            let owner = match OpenOptions::new().write(true).open(home.join("owner")) {
+                Ok(owner) => owner,
+                // Its supervisor is removing it right now, or died while doing so.
+                Err(_) => {
+                    let _ = fs::remove_dir_all(&home);
+                    continue;
+                }
+            };
+            match owner.try_lock() {
+                Ok(()) => {
+                    end_server(&home.join("data"));
+                    let _ = fs::remove_dir_all(&home);
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    panic!("cannot lock {}: {error}", home.display())
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn open_lock(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()))
+}
+
+/// Kills the server of a data directory if it still runs. The process id may have been given to
+/// another program since; only a process whose working directory is the data directory is ours.
+fn end_server(data: &Path) {
+    let Ok(file) = fs::read_to_string(data.join("postmaster.pid")) else {
+        return;
+    };
+    let Some(pid) = file
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse::<u32>().ok())
+    else {
+        return;
+    };
+    if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data) {
+        process::signal(pid, Signal::STOP);
+        for child in process::children(pid) {
+            process::signal(child, Signal::KILL);
+        }
+        process::signal(pid, Signal::KILL);
+    }
+}
