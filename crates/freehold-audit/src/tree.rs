@@ -1,0 +1,154 @@
+//! The Merkle tree of RFC 6962: hashes, the right edge, proofs. Pure.
+//!
+//! A tree of `size` leaves is never held. Appending needs only its right edge, the roots of the
+//! complete subtrees from left to right (one per set bit of the size). Each leaf that completes
+//! subtrees hands their roots out once, to be stored beside it; afterwards every proof is a handful
+//! of look-ups.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+
+/// A SHA-256 hash; in JSON and in print base64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hash(pub [u8; 32]);
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::from_base64(text.as_bytes()).ok_or("not a SHA-256 hash in base64")
+    }
+}
+
+impl Hash {
+    /// Strict: only the one text that encodes the hash is taken.
+    pub fn from_base64(text: &[u8]) -> Option<Self> {
+        STANDARD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    Hash(hash)
+}
+
+/// The hash of one entry.
+pub fn leaf_hash(data: &[u8]) -> Hash {
+    sha256(&[&[0], data])
+}
+
+/// The hash of two subtrees side by side.
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    sha256(&[&[1], &left.0, &right.0])
+}
+
+/// The root of no leaves at all.
+pub fn empty_root() -> Hash {
+    sha256(&[])
+}
+
+/// The right edge of a tree: the roots of its complete subtrees, largest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "EdgeRecord", into = "EdgeRecord")]
+pub struct Edge {
+    size: u64,
+    peaks: Vec<Hash>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EdgeRecord {
+    size: u64,
+    peaks: Vec<Hash>,
+}
+
+impl From<Edge> for EdgeRecord {
+    fn from(edge: Edge) -> Self {
+        Self {
+            size: edge.size,
+            peaks: edge.peaks,
+        }
+    }
+}
+
+impl TryFrom<EdgeRecord> for Edge {
+    type Error = &'static str;
+    fn try_from(record: EdgeRecord) -> Result<Self, Self::Error> {
+        Self::new(record.size, record.peaks).ok_or("a tree's edge has one hash per bit of its size")
+    }
+}
+
+impl Edge {
+    pub fn empty() -> Self {
+        Self {
+            size: 0,
+            peaks: Vec::new(),
+        }
+    }
+
+    /// `None` when the number of peaks does not fit the size.
+    pub fn new(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() as u64 == u64::from(size.count_ones())).then_some(Self { size, peaks })
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// Appends a leaf. Returns the roots of the subtrees that it completes, smallest (two leaves)
+    /// first; on average one.
+    pub fn append(&mut self, leaf: Hash) -> Vec<Hash> {
+        let mut completed = Vec::with_capacity(self.size.trailing_ones() as usize);
+        let mut hash = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            let left = self.peaks.pop().expect("one peak per bit of the size");
+            hash = node_hash(&left, &hash);
+            completed.push(hash);
+        }
+        self.peaks.push(hash);
+        self.size += 1;
+        completed
+    }
+
+    pub fn root(&self) -> Hash {
+        fold_right(&self.peaks).unwrap_or_else(empty_root)
+    }
+}
+
+/// The hash over neighbouring subtrees, largest first.
+pub(crate) fn fold_right(peaks: &[Hash]) -> Option<Hash> {
+    peaks
+        .iter()
+        .rev()
+        .copied()
+        .reduce(|right, left| node_hash(&left, &right))
+}
