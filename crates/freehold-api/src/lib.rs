@@ -6,6 +6,8 @@
 
 mod audit;
 mod binding;
+#[cfg(feature = "client")]
+pub mod client;
 mod failure;
 mod identity;
 mod migration;
@@ -18,9 +20,13 @@ pub use failure::{Failure, FailureBody};
 pub use identity::{
     TokenCreate, TokenCreated, TokenKind, TokenList, TokenView, VersionInfo, Whoami,
 };
-pub use migration::{BundleAccepted, MigrateRequest, MigrationEntry, MigrationList, MigrationRow};
-pub use operation::{OperationEvents, OperationList, OperationQuery, OperationStarted};
+pub use migration::{
+    BundleAccepted, MigrateRequest, MigrationEntry, MigrationList, MigrationQuery, MigrationRow,
+};
+pub use operation::{
+    EventsQuery, OperationEvents, OperationList, OperationQuery, OperationStarted,
+};
 pub use resource::{
     Applied, ApplyOutcome, ApplyReport, ApplyRequest, Candidate, DeleteReport, Explanation,
-    ListQuery, ResourceList,
+    ListQuery, ResourceList, ResourceScope,
 };

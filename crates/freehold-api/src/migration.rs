@@ -55,3 +55,12 @@ pub struct MigrationRow {
     pub execution_time_ms: i32,
     pub success: bool,
 }
+
+/// The query of `GET /v1/databases/{environment}/{team}/{name}/migrations`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MigrationQuery {
+    /// Compare with this bundle's scripts; without it, only the history is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleDigest>,
+}

@@ -12,7 +12,7 @@ pub struct OperationStarted {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperationQuery {
     #[serde(default)]
     pub environment: Option<Name>,
@@ -44,4 +44,13 @@ pub struct OperationList {
 pub struct OperationEvents {
     pub events: Vec<OperationEvent>,
     pub operation: OperationView,
+}
+
+/// The query of `GET /v1/operations/{id}/events`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Only events after this sequence number. A `Last-Event-ID` header says the same for streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
 }

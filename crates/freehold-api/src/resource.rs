@@ -90,8 +90,8 @@ pub struct Candidate {
 }
 
 /// `GET /v1/resources/{kind}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListQuery {
     /// Needed for kinds that belong to an environment.
     #[serde(default)]
@@ -127,4 +127,25 @@ pub struct DeleteReport {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationId>,
+}
+
+/// The query that completes the path of one resource to its [`ResourceKey`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResourceScope {
+    /// Needed for kinds that belong to an environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Name>,
+    /// Needed for kinds that belong to a team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Name>,
+}
+
+impl ResourceScope {
+    pub fn of(key: &ResourceKey) -> Self {
+        Self {
+            environment: key.environment.clone(),
+            team: key.team.clone(),
+        }
+    }
 }
