@@ -6,6 +6,13 @@
 //!
 //! This crate is a dev-dependency only; `cargo xtask tidy` checks that.
 
+pub mod binary;
 pub mod cache;
+pub mod clock;
+pub mod disk;
+pub mod entropy;
+pub mod pgbouncer;
 pub mod postgres;
 mod process;
+pub mod proxy;
+mod throwaway;

@@ -2,33 +2,28 @@
 //! its own, started in about a tenth of a second from a copied template.
 //!
 //! A [`Server`] is gone, files and all, when it is dropped, when the test panics, and also when the
-//! test process is killed with a signal that it cannot catch (see `supervisor`). What even that
+//! test process is killed with a signal that it cannot catch (see `throwaway::supervisor`). What even that
 //! leaves behind, for instance after the machine lost power, the next start sweeps.
 //!
 //! Everything here blocks and panics: it is for tests, where a server that cannot be had is a
 //! failure of the test. Calls take a fraction of a second and may be made from async tests.
 
-mod account;
-mod area;
+mod client;
 mod installed;
-mod supervisor;
 mod template;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::process;
-use account::Account;
-use area::{Area, Home, Port};
+use crate::throwaway::{Account, Area, Files, Home, Port, Supervisor};
+pub use client::psql;
 use installed::Installation;
-use supervisor::{Files, Supervisor};
 use template::{SUPERUSER, Template};
 
 /// A slow machine that runs many tests at once is not a broken one.
@@ -99,7 +94,7 @@ impl Builder {
         let account = Account::choose();
         let area = Area::open();
         let template = Template::prepare(&area, &installed, account);
-        let home = area.home(account);
+        let home = area.home("pg", account);
         let data = home.path.join("data");
         template.copy_to(&data);
         template::append(&data.join("postgresql.conf"), &lines(&self.settings));
@@ -225,44 +220,7 @@ impl Server {
 
     /// Runs SQL as any login. The error is what `psql` wrote to its standard error.
     pub fn psql_as(&self, login: &Login, database: &str, sql: &str) -> Result<String, String> {
-        let mut psql = Command::new("psql")
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", "-"])
-            .envs([
-                ("PGHOST", self.host()),
-                ("PGPORT", &self.port().to_string()),
-                ("PGUSER", &login.name),
-                ("PGPASSWORD", &login.password),
-                ("PGDATABASE", database),
-                ("PGCONNECT_TIMEOUT", "30"),
-                ("PGAPPNAME", "freehold-testing"),
-                ("PGCLIENTENCODING", "UTF8"),
-            ])
-            .env_remove("PGSERVICE")
-            .env_remove("PGOPTIONS")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("cannot run psql ({error}); `cargo xtask test` (or `cargo xtask install`) installs it")
-            });
-        let mut stdin = psql.stdin.take().expect("standard input is piped");
-        let output = std::thread::scope(|scope| {
-            // A thread of its own, because psql may print more than a pipe holds before it has
-            // read everything. It stops reading after an error, which is no error of ours.
-            scope.spawn(move || {
-                let _ = stdin.write_all(sql.as_bytes());
-            });
-            psql.wait_with_output().expect("psql is our child")
-        });
-        if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout)
-                .trim_end_matches('\n')
-                .to_owned())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
+        client::psql(self.port(), login, database, sql)
     }
 
     /// A login as managed services give it to their customers: CREATEROLE and CREATEDB, no superuser.
@@ -366,7 +324,7 @@ impl Server {
     /// copy is what it would have found on its disk after a crash.
     pub fn clone_files(&self) -> Server {
         let area = Area::open();
-        let home = area.home(self.account);
+        let home = area.home("pg", self.account);
         let data = home.path.join("data");
         let running = self.is_running();
         if running {

@@ -11,9 +11,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::account::Account;
-use super::area::{Area, open_lock};
 use super::installed::Installation;
+use crate::throwaway::{Account, Area, open_lock};
 
 /// The superuser's name in every throwaway server.
 pub(super) const SUPERUSER: &str = "postgres";

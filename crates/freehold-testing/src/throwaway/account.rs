@@ -7,13 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Account {
+pub(crate) enum Account {
     Ours,
     Postgres { uid: u32, gid: u32 },
 }
 
 impl Account {
-    pub(super) fn choose() -> Self {
+    pub(crate) fn choose() -> Self {
         if !rustix::process::geteuid().is_root() {
             return Self::Ours;
         }
@@ -37,7 +37,7 @@ impl Account {
     }
 
     /// Gives a file or directory that we made to the account.
-    pub(super) fn own(self, path: &Path) {
+    pub(crate) fn own(self, path: &Path) {
         if let Self::Postgres { uid, gid } = self {
             chown(path, Some(uid), Some(gid))
                 .unwrap_or_else(|error| panic!("cannot give {} away: {error}", path.display()));
@@ -46,7 +46,7 @@ impl Account {
 
     /// The words before a program that make it run under the account and end with its parent.
     /// The signal is sent when the supervising shell dies, however it dies.
-    pub(super) fn prefix(self) -> Vec<String> {
+    pub(crate) fn prefix(self) -> Vec<String> {
         let mut words = vec!["setpriv".to_owned()];
         if let Self::Postgres { uid, gid } = self {
             words.push(format!("--reuid={uid}"));
@@ -59,7 +59,7 @@ impl Account {
     }
 
     /// A short-lived command, run to its end under the account.
-    pub(super) fn command(self, program: &Path) -> Command {
+    pub(crate) fn command(self, program: &Path) -> Command {
         let words = self.prefix();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(program).current_dir("/");

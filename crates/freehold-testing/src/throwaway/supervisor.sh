@@ -10,6 +10,7 @@ home=$1
 shift
 "$@" </dev/null >>"$home/log" 2>&1 &
 server=$!
+echo "$server" >"$home/pid"
 echo "$server"
 exec >/dev/null
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::account::Account;
+use super::Account;
 use crate::process;
 
 const SCRIPT: &str = include_str!("supervisor.sh");
@@ -22,19 +22,19 @@ const SCRIPT: &str = include_str!("supervisor.sh");
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     shell: Child,
-    pub(super) server: u32,
+    pub(crate) server: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Files {
+pub(crate) enum Files {
     Keep,
     Remove,
 }
 
 impl Supervisor {
-    pub(super) fn start(home: &Path, account: Account, program: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, account: Account, program: &Path, arguments: &[&str]) -> Self {
         let mut shell = Command::new("sh")
             .arg("-c")
             .arg(SCRIPT)
@@ -67,12 +67,12 @@ impl Supervisor {
         Self { shell, server }
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         process::is_running(self.server)
     }
 
     /// Ends the server and waits until it is gone.
-    pub(super) fn end(mut self, signal: &str, files: Files) {
+    pub(crate) fn end(mut self, signal: &str, files: Files) {
         let files = if files == Files::Keep {
             "keep"
         } else {

@@ -5,7 +5,7 @@
 //!   lock               held while a server directory is made or leftovers are swept
 //!   ports/<number>     locked by the process that uses the port
 //!   templates/<key>    initialised data directories, copied for each server
-//!   servers/<name>/    owner (locked by the test process), data, log, socket
+//!   servers/<name>/    owner (locked by the test process), pid, log, and the server's own files
 //! ```
 //!
 //! Every lock is an advisory file lock, which the kernel releases when its holder dies; there is
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::account::Account;
+use super::Account;
 use crate::process;
 
 /// Below the range from which Linux takes ports for outgoing connections, so that a server that is
@@ -26,26 +26,26 @@ use crate::process;
 const PORTS: std::ops::Range<u16> = 15_500..32_000;
 
 #[derive(Debug)]
-pub(super) struct Area {
+pub(crate) struct Area {
     root: PathBuf,
 }
 
 /// A server's directory. It is ours for as long as the lock is held.
 #[derive(Debug)]
-pub(super) struct Home {
-    pub(super) path: PathBuf,
+pub(crate) struct Home {
+    pub(crate) path: PathBuf,
     _owner: File,
 }
 
 /// A port that no other test takes while this is held.
 #[derive(Debug)]
-pub(super) struct Port {
-    pub(super) number: u16,
+pub(crate) struct Port {
+    pub(crate) number: u16,
     _lock: File,
 }
 
 impl Area {
-    pub(super) fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         let root = std::env::temp_dir().join(format!("freehold-testing-{uid}"));
         for directory in [
@@ -74,18 +74,18 @@ impl Area {
         Self { root }
     }
 
-    pub(super) fn templates(&self) -> PathBuf {
+    pub(crate) fn templates(&self) -> PathBuf {
         self.root.join("templates")
     }
 
     /// Makes a server's directory, after sweeping what dead owners have left.
-    pub(super) fn home(&self, account: Account) -> Home {
+    pub(crate) fn home(&self, prefix: &str, account: Account) -> Home {
         let lock = open_lock(&self.root.join("lock"));
         lock.lock()
             .expect("cannot lock the area of throwaway servers");
         self.sweep();
         let path = tempfile::Builder::new()
-            .prefix("pg")
+            .prefix(prefix)
             .tempdir_in(self.root.join("servers"))
             .expect("cannot make a directory for a throwaway server")
             .keep();
@@ -100,7 +100,7 @@ impl Area {
         }
     }
 
-    pub(super) fn port(&self) -> Port {
+    pub(crate) fn port(&self) -> Port {
         let span = usize::from(PORTS.end - PORTS.start);
         // Neighbouring process ids start far apart, so that they seldom try the same port.
         let first = (std::process::id() as usize).wrapping_mul(7919) % span;
@@ -123,17 +123,18 @@ impl Area {
     fn sweep(&self) {
         let servers = fs::read_dir(self.root.join("servers")).expect("the directory is ours");
         for home in servers.flatten().map(|entry| entry.path()) {
-            let owner = match OpenOptions::new().write(true).open(home.join("owner")) {
-                Ok(owner) => owner,
+            let Ok(owner) = OpenOptions::new().write(true).open(home.join("owner")) else {
                 // Its supervisor is removing it right now, or died while doing so.
-                Err(_) => {
-                    let _ = fs::remove_dir_all(&home);
-                    continue;
-                }
+                let _ = fs::remove_dir_all(&home);
+                continue;
             };
             match owner.try_lock() {
                 Ok(()) => {
-                    end_server(&home.join("data"));
+                    end_server(&home);
+                    let _ = rustix::mount::unmount(
+                        home.join("disk"),
+                        rustix::mount::UnmountFlags::DETACH,
+                    );
                     let _ = fs::remove_dir_all(&home);
                 }
                 Err(TryLockError::WouldBlock) => {}
@@ -145,7 +146,7 @@ impl Area {
     }
 }
 
-pub(super) fn open_lock(path: &Path) -> File {
+pub(crate) fn open_lock(path: &Path) -> File {
     OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -154,20 +155,17 @@ pub(super) fn open_lock(path: &Path) -> File {
         .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()))
 }
 
-/// Kills the server of a data directory if it still runs. The process id may have been given to
-/// another program since; only a process whose working directory is the data directory is ours.
-fn end_server(data: &Path) {
-    let Ok(file) = fs::read_to_string(data.join("postmaster.pid")) else {
-        return;
-    };
-    let Some(pid) = file
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse::<u32>().ok())
+/// Kills the server of a directory if it still runs. The process id may have been given to another
+/// program since; only a process whose command line names the directory is ours.
+fn end_server(home: &Path) {
+    let Some(pid) = fs::read_to_string(home.join("pid"))
+        .ok()
+        .and_then(|file| file.trim().parse::<u32>().ok())
     else {
         return;
     };
-    if fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data) {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if String::from_utf8_lossy(&command).contains(&*home.to_string_lossy()) {
         process::signal(pid, Signal::STOP);
         for child in process::children(pid) {
             process::signal(child, Signal::KILL);
