@@ -18,22 +18,35 @@
 //!
 //! Adapters are cargo features: `memory` (default), `sqlite`, `postgres`.
 
+mod batch;
 mod capability;
 mod change;
 mod error;
 mod handle;
+mod index;
 mod lease;
+#[cfg(feature = "memory")]
+mod memory;
+mod paging;
+mod pointer;
 mod record;
 mod scan;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
+mod token;
 
 pub use capability::{Capabilities, Durability};
 pub use change::{Change, ChangeKind, ChangePosition, Changes};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use handle::{DynStore, StoreHandle};
 pub use lease::{Lease, LeaseName};
+#[cfg(feature = "memory")]
+pub use memory::MemoryStore;
 pub use record::{CollectionName, Etag, Key, Record, Value};
 pub use scan::{Filter, IndexValue, Page, Range, Scan, ScanToken};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     ApplyOutcome, Batch, CollectionSpec, DeleteMode, IndexSpec, Precondition, PutMode, Store, Write,
 };

@@ -1,0 +1,291 @@
+//! One thread that writes, many callers that wait for it.
+//!
+//! SQLite has one writer at a time whatever we do, and what costs is the sync at commit. So callers
+//! queue their work, the thread takes all that waits, runs it in one transaction, commits once and
+//! answers everyone after the commit. 32 writers share one sync instead of queueing for 32.
+//!
+//! A piece of work checks everything before it writes anything. Refusing therefore costs its
+//! neighbours nothing: no savepoint is needed. When work fails after it began to write (disk full,
+//! a definition that cannot be built), the whole transaction is rolled back and each piece runs again
+//! in a transaction of its own, so that only the guilty one fails.
+//!
+//! Other processes may have the file open too. `BEGIN IMMEDIATE` takes the file's write lock before
+//! the first check reads, and waits for it as long as the busy timeout allows.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    thread,
+};
+
+use freehold_model::Clock;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    fault::{During, translate},
+    file,
+};
+use crate::{Error, ErrorKind, Result, batch::truncate, index::Definitions};
+
+/// Callers beyond these wait before they may queue.
+const QUEUE: usize = 1_024;
+/// Work in one transaction: enough to share a sync, few enough to answer soon.
+const GROUP: usize = 256;
+
+/// Why a piece of work did not succeed.
+pub(super) enum Failure {
+    /// It has written nothing.
+    Refused(Error),
+    /// It may have written something: the transaction must be rolled back.
+    Spoilt(Error),
+    Broken(rusqlite::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Spoilt(error)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// What work finds when it runs: the open transaction.
+pub(super) struct Desk<'a> {
+    pub(super) connection: &'a Connection,
+    /// The current ones, proven inside the transaction. Work that changes them replaces this.
+    pub(super) definitions: &'a mut Arc<Definitions>,
+    pub(super) now: Timestamp,
+}
+
+/// Work that keeps its answer until the commit is known.
+trait Job: Send {
+    fn run(&mut self, desk: &mut Desk<'_>) -> Result<(), Failure>;
+    fn answer(self: Box<Self>, outcome: Option<Error>);
+}
+
+struct Task<W, T> {
+    work: W,
+    result: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<W, T> Job for Task<W, T>
+where
+    W: FnMut(&mut Desk<'_>) -> Result<T, Failure> + Send,
+    T: Send,
+{
+    fn run(&mut self, desk: &mut Desk<'_>) -> Result<(), Failure> {
+        match (self.work)(desk) {
+            Ok(value) => self.result = Some(Ok(value)),
+            Err(Failure::Refused(error)) => self.result = Some(Err(error)),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Option<Error>) {
+        let result = match (outcome, self.result) {
+            // A refusal was true when it was made, whatever became of the others' commit.
+            (_, Some(Err(refused))) => Err(refused),
+            (None, Some(result)) => result,
+            (Some(error), _) => Err(error),
+            (None, None) => unreachable!("work that ran has a result"),
+        };
+        // A caller that went away does not want its answer.
+        drop(self.reply.send(result));
+    }
+}
+
+/// The callers' side.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        clock: Arc<dyn Clock>,
+        published: Arc<RwLock<Arc<Definitions>>>,
+    ) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let known = Arc::clone(&published.read().unwrap_or_else(PoisonError::into_inner));
+        let thread = WriterThread {
+            connection,
+            path,
+            clock,
+            known,
+            published,
+        };
+        thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || thread.run(jobs))
+            .map_err(|source| {
+                Error::new(ErrorKind::Unavailable, "the store's writer cannot start")
+                    .because(source)
+            })?;
+        Ok(Self { queue })
+    }
+
+    /// Queues work and waits until it has been committed.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Desk<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let task = Task {
+            work,
+            result: None,
+            reply,
+        };
+        self.queue.send(Box::new(task)).await.map_err(|_| {
+            Error::new(
+                ErrorKind::Unavailable,
+                "the store's writer has stopped; restart this process",
+            )
+        })?;
+        answer.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Undetermined,
+                "the store's writer stopped while it worked; restart this process, then read \
+                 before trying again",
+            ))
+        })
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// The definitions that the next transaction expects.
+    known: Arc<Definitions>,
+    published: Arc<RwLock<Arc<Definitions>>>,
+}
+
+/// Why a group did not commit.
+enum Lost {
+    /// Try each alone: one of them is at fault, or together they were too much.
+    OneByOne(Error),
+    All(Box<dyn Fn() -> Error>),
+}
+
+impl WriterThread {
+    fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(first) = jobs.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(next) = jobs.try_recv()
+            {
+                group.push(next);
+            }
+            self.settle(group);
+        }
+        // The last handle is gone. Closing the connection folds the log into the file.
+    }
+
+    fn settle(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let outcome = self.transact(&mut group);
+        if outcome.is_err() {
+            self.roll_back();
+        }
+        match outcome {
+            Ok(()) => group.into_iter().for_each(|job| job.answer(None)),
+            Err(Lost::All(error)) => {
+                group.into_iter().for_each(|job| job.answer(Some(error())));
+            }
+            Err(Lost::OneByOne(error)) if group.len() == 1 => {
+                for job in group {
+                    job.answer(Some(error));
+                    return;
+                }
+            }
+            Err(Lost::OneByOne(_)) => group.into_iter().for_each(|job| self.settle(vec![job])),
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Lost> {
+        self.begin()
+            .map_err(|source| self.all(During::Write, source))?;
+        self.refresh()?;
+        let mut definitions = Arc::clone(&self.known);
+        for job in group {
+            let mut desk = Desk {
+                connection: &self.connection,
+                definitions: &mut definitions,
+                now: truncate(self.clock.now()),
+            };
+            job.run(&mut desk).map_err(|failure| match failure {
+                Failure::Refused(error) | Failure::Spoilt(error) => Lost::OneByOne(error),
+                Failure::Broken(source) => {
+                    Lost::OneByOne(translate(&self.path, During::Write, &Arc::new(source)))
+                }
+            })?;
+        }
+        match self.execute("COMMIT") {
+            Ok(()) => {
+                if !Arc::ptr_eq(&definitions, &self.known) {
+                    self.publish(definitions);
+                }
+                Ok(())
+            }
+            Err(source) if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                let error = translate(&self.path, During::Commit, &Arc::new(source));
+                Err(Lost::OneByOne(error))
+            }
+            Err(source) => Err(self.all(During::Commit, source)),
+        }
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        self.execute("BEGIN IMMEDIATE")
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn all(&self, during: During, source: rusqlite::Error) -> Lost {
+        let (path, source) = (self.path.clone(), Arc::new(source));
+        Lost::All(Box::new(move || translate(&path, during, &source)))
+    }
+
+    /// Another process may have defined something since; the write lock is held, so what is read
+    /// here stays true until the commit.
+    fn refresh(&mut self) -> Result<(), Lost> {
+        let broken =
+            |source| Lost::OneByOne(translate(&self.path, During::Write, &Arc::new(source)));
+        let version = file::definitions_version(&self.connection).map_err(broken)?;
+        if version != self.known.version {
+            let fresh = file::load_definitions(&self.connection)
+                .map_err(broken)?
+                .map_err(Lost::OneByOne)?;
+            self.publish(Arc::new(fresh));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, definitions: Arc<Definitions>) {
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&definitions);
+        self.known = definitions;
+    }
+
+    fn roll_back(&self) {
+        // After some errors SQLite has rolled back by itself.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            tracing::error!(path = %self.path.display(), %error, "a rollback failed");
+        }
+    }
+}
