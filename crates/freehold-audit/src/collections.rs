@@ -48,10 +48,11 @@ pub async fn define(store: &StoreHandle) -> Result<()> {
     store.define(CollectionSpec { name, indexes }).await
 }
 
-/// Each ends in `/order`, the negated index: ascending scans then give the newest entry first.
+/// All but the first end in `/order`, the negated index: ascending scans then give the newest entry
+/// first.
 fn log_indexes() -> Vec<IndexSpec> {
     [
-        ("newest", &["/order"] as &[&str]),
+        ("by_index", &["/index"] as &[&str]),
         ("by_time", &["/time", "/order"]),
         ("by_actor", &["/entry/actor/subject", "/order"]),
         ("by_action", &["/entry/action", "/order"]),

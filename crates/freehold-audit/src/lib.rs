@@ -19,6 +19,8 @@ mod entry;
 mod export;
 mod key;
 mod log;
+mod proof;
+mod record;
 mod sequencer;
 pub mod tree;
 mod verify;
@@ -28,9 +30,8 @@ pub use collections::define;
 pub use entry::{Actor, Authentication, Entry, EntryId, Outcome, pending};
 pub use export::Exported;
 pub use key::{InvalidKey, SigningKey, VerifyingKey};
-pub use log::{
-    ConsistencyProof, Cursor, InclusionProof, Log, LoggedEntry, Order, Page, ProofError, Query,
-};
+pub use log::{Cursor, Log, LoggedEntry, Order, Page, Query};
+pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use sequencer::{Pass, Sequencer, SequencerOptions};
 pub use tree::Hash;
 pub use verify::{Fault, FaultKind, KeyTrust, Report, VerifyOptions, verify};

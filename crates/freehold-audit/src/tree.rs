@@ -152,3 +152,168 @@ pub(crate) fn fold_right(peaks: &[Hash]) -> Option<Hash> {
         .copied()
         .reduce(|right, left| node_hash(&left, &right))
 }
+
+/// A complete subtree: `1 << level` leaves that end with the leaf `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) level: u32,
+    pub(crate) last: u64,
+}
+
+/// The leaves `first..end`, as a proof's element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    first: u64,
+    end: u64,
+}
+
+impl Span {
+    fn len(self) -> u64 {
+        self.end - self.first
+    }
+
+    /// Left and right part as RFC 6962 divides them: the left is the largest power of two that is
+    /// smaller than the whole.
+    fn split(self) -> (Self, Self) {
+        let left = largest_power_below(self.len());
+        let middle = self.first + left;
+        let (first, end) = (self.first, self.end);
+        (Self { first, end: middle }, Self { first: middle, end })
+    }
+
+    /// The complete subtrees that it is made of, largest first.
+    pub(crate) fn nodes(self) -> Vec<Node> {
+        let mut nodes = Vec::new();
+        let mut first = self.first;
+        while first < self.end {
+            let level = (self.end - first).ilog2();
+            first += 1 << level;
+            nodes.push(Node {
+                level,
+                last: first - 1,
+            });
+        }
+        nodes
+    }
+}
+
+fn largest_power_below(size: u64) -> u64 {
+    1 << (size - 1).ilog2()
+}
+
+/// The spans whose hashes prove that leaf `index` is in a tree of `size`; `index < size`.
+pub(crate) fn inclusion_spans(index: u64, size: u64) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut span = Span {
+        first: 0,
+        end: size,
+    };
+    while span.len() > 1 {
+        let (left, right) = span.split();
+        if index < left.end {
+            spans.push(right);
+            span = left;
+        } else {
+            spans.push(left);
+            span = right;
+        }
+    }
+    spans.reverse();
+    spans
+}
+
+/// The spans whose hashes prove that a tree of `from` is the beginning of one of `to`;
+/// `0 < from <= to`.
+pub(crate) fn consistency_spans(from: u64, to: u64) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let mut span = Span { first: 0, end: to };
+    let mut whole = true;
+    while span.end != from {
+        let (left, right) = span.split();
+        if from <= left.end {
+            spans.push(right);
+            span = left;
+        } else {
+            spans.push(left);
+            span = right;
+            whole = false;
+        }
+    }
+    if !whole {
+        spans.push(span);
+    }
+    spans.reverse();
+    spans
+}
+
+/// The root that leaf `index` and a proof's path give for a tree of `size`; `None` when the path
+/// has the wrong length. The proof holds when this is the signed root (RFC 9162, 2.1.3.2).
+pub fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
+    if index >= size {
+        return None;
+    }
+    let (mut at, mut last) = (index, size - 1);
+    let mut root = leaf;
+    for hash in path {
+        if last == 0 {
+            return None;
+        }
+        if at & 1 == 1 || at == last {
+            root = node_hash(hash, &root);
+            while at & 1 == 0 && at != 0 {
+                (at, last) = (at >> 1, last >> 1);
+            }
+        } else {
+            root = node_hash(&root, hash);
+        }
+        (at, last) = (at >> 1, last >> 1);
+    }
+    (last == 0).then_some(root)
+}
+
+/// The roots of both trees that a consistency proof gives, older first; `None` when the path has the
+/// wrong length. The proof holds when these are the two signed roots (RFC 9162, 2.1.4.2).
+pub fn roots_from_consistency(
+    from: u64,
+    to: u64,
+    from_root: Hash,
+    path: &[Hash],
+) -> Option<(Hash, Hash)> {
+    if from == 0 || from > to {
+        return None;
+    }
+    if from == to {
+        return path.is_empty().then_some((from_root, from_root));
+    }
+    let with_root: Vec<Hash>;
+    let path = if from.is_power_of_two() {
+        with_root = std::iter::once(from_root)
+            .chain(path.iter().copied())
+            .collect();
+        &with_root
+    } else {
+        path
+    };
+    let (first, rest) = path.split_first()?;
+    let (mut at, mut last) = (from - 1, to - 1);
+    while at & 1 == 1 {
+        (at, last) = (at >> 1, last >> 1);
+    }
+    let (mut older, mut newer) = (*first, *first);
+    for hash in rest {
+        if last == 0 {
+            return None;
+        }
+        if at & 1 == 1 || at == last {
+            older = node_hash(hash, &older);
+            newer = node_hash(hash, &newer);
+            while at & 1 == 0 && at != 0 {
+                (at, last) = (at >> 1, last >> 1);
+            }
+        } else {
+            newer = node_hash(&newer, hash);
+        }
+        (at, last) = (at >> 1, last >> 1);
+    }
+    (last == 0).then_some((older, newer))
+}
