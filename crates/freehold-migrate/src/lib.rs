@@ -1,1 +1,25 @@
+//! wip
+mod bundle;
+mod checksum;
+mod history;
+mod migrations;
+mod name;
+mod plan;
+mod refusal;
+mod script;
+mod state;
+mod version;
 
+pub use bundle::{Bundle, BundleError, Content, Limits, Manifest, ManifestFile, Packed};
+pub use checksum::checksum;
+pub use history::{HistoryRow, RowKind};
+pub use migrations::{Migration, Migrations};
+pub use name::{FileRole, RefusedName, ScriptKind, ScriptName, role_of};
+pub use plan::{Plan, plan};
+pub use refusal::{Place, Refusal, RefusalCode};
+pub use script::{
+    Mode, Script, ScriptConfig, SplitError, Statement, StatementClass, TransactionControl, Warning,
+    split,
+};
+pub use state::{PlanOptions, State, StatusEntry};
+pub use version::{InvalidVersion, Version};

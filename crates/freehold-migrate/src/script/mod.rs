@@ -1,0 +1,299 @@
+//! One script: its text cut into statements, and how it must be run.
+//!
+//! Everything that can be known without a server is decided here, before anything runs: whether the
+//! bytes are text, where each statement stands, whether the script runs inside one transaction (the
+//! rule) or outside (when all its statements demand it, or its `.conf` says so), and what is refused.
+//!
+//! A script may carry its own `BEGIN … COMMIT` when the pair encloses all of it: the runner then
+//! takes that opening for its own transaction, which also holds the history row. Any other
+//! transaction control would tear the script from its history row and is refused.
+
+mod classify;
+mod config;
+mod lexer;
+pub(crate) mod place;
+mod split;
+mod statement;
+
+pub use config::ScriptConfig;
+pub use split::{SplitError, split};
+pub use statement::{Statement, StatementClass, TransactionControl};
+
+use crate::{Place, Refusal, RefusalCode, ScriptName, checksum};
+use place::Lines;
+
+/// A script that may run.
+#[derive(Debug, Clone)]
+pub struct Script<'a> {
+    /// Path relative to the folder, `/` separated: the history table's `script`.
+    pub path: &'a str,
+    pub name: ScriptName,
+    pub text: &'a str,
+    pub checksum: i32,
+    /// The statements to send. A script's own `BEGIN … COMMIT` pair is not among them.
+    pub statements: Vec<Statement>,
+    pub mode: Mode,
+    /// What runs, but not everywhere as one might think.
+    pub warnings: Vec<Warning>,
+    lines: Lines,
+}
+
+/// How a script runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// In one transaction together with its history row, opened with these words.
+    Transaction { opening: String },
+    /// Statement by statement; the history row is written afterwards.
+    Bare,
+}
+
+/// Something worth saying about a statement that runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Warning {
+    pub file: String,
+    pub place: Place,
+    pub message: String,
+}
+
+impl<'a> Script<'a> {
+    /// Reads a script's bytes.
+    ///
+    /// # Errors
+    /// Every reason why the script cannot run, each with its place.
+    pub fn load(
+        path: &'a str,
+        name: &ScriptName,
+        bytes: &'a [u8],
+        config: ScriptConfig,
+    ) -> Result<Self, Vec<Refusal>> {
+        let text = decode(bytes).map_err(|refusal| vec![refusal.in_file(path)])?;
+        let lines = Lines::of(text);
+        let at = |offset: usize, code, reason: &str, advice: &str| {
+            Refusal::new(code, reason, advice)
+                .in_file(path)
+                .at(lines.place(text, offset))
+                .of_version(name.version().map(ToString::to_string))
+        };
+        if config.placeholder_replacement.unwrap_or(true)
+            && let Some(offset) = placeholder(text)
+        {
+            return Err(vec![at(
+                offset,
+                RefusalCode::Placeholder,
+                "placeholders like ${this} are not replaced yet, and Flyway would replace it",
+                "Write the value out; if the text is meant as it stands, say placeholderReplacement=false in the script's .sql.conf.",
+            )]);
+        }
+        let statements = split(text).map_err(|error| {
+            vec![at(
+                error.at,
+                RefusalCode::InvalidScript,
+                &error.reason,
+                &error.advice,
+            )]
+        })?;
+        let mut script = Self {
+            path,
+            name: name.clone(),
+            text,
+            checksum: checksum(text),
+            statements,
+            mode: Mode::Bare,
+            warnings: Vec::new(),
+            lines,
+        };
+        script.decide(config)?;
+        Ok(script)
+    }
+
+    /// Where a byte offset stands in the file.
+    pub fn place(&self, at: usize) -> Place {
+        self.lines.place(self.text, at)
+    }
+
+    fn decide(&mut self, config: ScriptConfig) -> Result<(), Vec<Refusal>> {
+        let mut refusals: Vec<Refusal> = self
+            .statements
+            .iter()
+            .filter_map(|statement| match statement.class {
+                StatementClass::Refused { reason, advice } => {
+                    Some(self.refuse(statement, RefusalCode::StatementRefused, reason, advice))
+                }
+                _ => None,
+            })
+            .collect();
+        self.warnings = self
+            .statements
+            .iter()
+            .filter_map(|statement| self.warn(statement))
+            .collect();
+        let decided = match config.execute_in_transaction {
+            Some(false) => Ok((Mode::Bare, 0..self.statements.len())),
+            Some(true) => self.in_transaction(),
+            None if self.is_bare() => Ok((Mode::Bare, 0..self.statements.len())),
+            None => self.in_transaction(),
+        };
+        match decided {
+            Ok((mode, kept)) if refusals.is_empty() => {
+                self.mode = mode;
+                self.statements.truncate(kept.end);
+                self.statements.drain(..kept.start);
+                Ok(())
+            }
+            Ok(_) => Err(refusals),
+            Err(more) => {
+                refusals.extend(more);
+                Err(refusals)
+            }
+        }
+    }
+
+    /// Whether every statement that decides must run outside a transaction, and there is one.
+    fn is_bare(&self) -> bool {
+        let mut deciding = self
+            .statements
+            .iter()
+            .filter(|statement| statement.class != StatementClass::Setting)
+            .peekable();
+        deciding.peek().is_some()
+            && deciding
+                .all(|statement| matches!(statement.class, StatementClass::NonTransactional { .. }))
+    }
+
+    fn in_transaction(&self) -> Result<(Mode, std::ops::Range<usize>), Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let enclosed = self.enclosing_pair();
+        for (index, statement) in self.statements.iter().enumerate() {
+            if let StatementClass::NonTransactional { what, .. } = statement.class {
+                refusals.push(self.refuse(
+                    statement,
+                    RefusalCode::MixedTransactions,
+                    &format!("{what} cannot run in a transaction, and other statements of the script need one"),
+                    "Move it to a script of its own, or say executeInTransaction=false in the script's .sql.conf.",
+                ));
+            }
+            let is_pair = enclosed.is_some() && (index == 0 || index + 1 == self.statements.len());
+            if is_pair {
+                continue;
+            }
+            if let Some(reason) = torn_by(&statement.class) {
+                refusals.push(self.refuse(
+                    statement,
+                    RefusalCode::TransactionControl,
+                    reason,
+                    "Remove it: every script runs in a transaction of its own, together with its history row. Only one BEGIN … COMMIT around the whole script may stay. To run outside a transaction, say executeInTransaction=false in the script's .sql.conf.",
+                ));
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        Ok(match enclosed {
+            None => (
+                Mode::Transaction {
+                    opening: "BEGIN".to_owned(),
+                },
+                0..self.statements.len(),
+            ),
+            Some(opening) => (Mode::Transaction { opening }, 1..self.statements.len() - 1),
+        })
+    }
+
+    /// The opening's own words, when the script is one `BEGIN … COMMIT` from end to end.
+    fn enclosing_pair(&self) -> Option<String> {
+        let (first, last) = (self.statements.first()?, self.statements.last()?);
+        let opens = StatementClass::Transaction(TransactionControl::Begin { read_only: false });
+        let closes = StatementClass::Transaction(TransactionControl::Commit);
+        (first.class == opens && last.class == closes).then(|| self.text[first.range()].to_owned())
+    }
+
+    fn refuse(
+        &self,
+        statement: &Statement,
+        code: RefusalCode,
+        reason: &str,
+        advice: &str,
+    ) -> Refusal {
+        Refusal::new(code, reason, advice)
+            .in_file(self.path)
+            .at(self.place(statement.start))
+            .of_version(self.name.version().map(ToString::to_string))
+    }
+
+    fn warn(&self, statement: &Statement) -> Option<Warning> {
+        let message = match statement.class {
+            StatementClass::RoleChange => {
+                "what this script makes after the change of role belongs to that role; the next script starts with the database's owner again".to_owned()
+            }
+            StatementClass::NonTransactional {
+                what,
+                flyway_knows: false,
+            } => format!(
+                "Flyway does not know that {what} cannot run in a transaction; to run this script with Flyway too, say executeInTransaction=false in its .sql.conf"
+            ),
+            _ => return None,
+        };
+        Some(Warning {
+            file: self.path.to_owned(),
+            place: self.place(statement.start),
+            message,
+        })
+    }
+}
+
+/// Why a statement would tear the script from its history row.
+fn torn_by(class: &StatementClass) -> Option<&'static str> {
+    let StatementClass::Transaction(control) = class else {
+        return None;
+    };
+    Some(match control {
+        TransactionControl::Savepoint => return None,
+        TransactionControl::Begin { read_only: true } => {
+            "a read-only transaction cannot hold the script's history row"
+        }
+        TransactionControl::Begin { .. } => {
+            "this BEGIN and its end do not enclose the whole script"
+        }
+        TransactionControl::Commit => {
+            "this COMMIT does not stand at the end of a script that starts with BEGIN"
+        }
+        TransactionControl::Rollback => {
+            "this ROLLBACK would undo the script and leave it marked as done"
+        }
+        TransactionControl::Chain => "AND CHAIN ends the script's transaction in its middle",
+        TransactionControl::PrepareTransaction => {
+            "PREPARE TRANSACTION takes the transaction away from the session"
+        }
+    })
+}
+
+fn placeholder(text: &str) -> Option<usize> {
+    let at = text.find("${")?;
+    text[at..].contains('}').then_some(at)
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Refusal> {
+    let refuse = |at: usize, reason: String, advice: &str| {
+        let valid = String::from_utf8_lossy(&bytes[..at]);
+        let place = Lines::of(&valid).place(&valid, valid.len());
+        Err(Refusal::new(RefusalCode::InvalidEncoding, reason, advice).at(place))
+    };
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return refuse(0, "the file is UTF-16".to_owned(), "Save it as UTF-8.");
+    }
+    match std::str::from_utf8(bytes) {
+        Err(error) => refuse(
+            error.valid_up_to(),
+            format!("the byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]),
+            "Save the file as UTF-8; Latin-1 and Windows-1252 text must be converted.",
+        ),
+        Ok(text) => match bytes.iter().position(|&byte| byte == 0) {
+            Some(at) => refuse(
+                at,
+                "there is a NUL byte, which no SQL text can hold".to_owned(),
+                "Remove it; the file may be binary or UTF-16.",
+            ),
+            None => Ok(text),
+        },
+    }
+}
