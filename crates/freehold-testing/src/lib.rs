@@ -11,6 +11,7 @@ pub mod cache;
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod faults;
 pub mod pgbouncer;
 pub mod postgres;
 mod process;
