@@ -14,4 +14,6 @@ pub mod apply;
 pub mod manifest;
 pub mod naming;
 pub mod placement;
+mod pointer;
 pub mod schema;
+mod text;

@@ -31,6 +31,9 @@ pub use workload::{Workload, WorkloadSpec, WorkloadStatus};
 
 use crate::Scope;
 
+/// The engines that an instance or class may name.
+pub const ENGINES: &[&str] = &["postgres"];
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
