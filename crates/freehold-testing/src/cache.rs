@@ -7,10 +7,10 @@ use std::env;
 use std::path::PathBuf;
 
 /// Overrides every default below.
-pub const VARIABLE: &str = "FREEHOLD_TESTING_CACHE";
+pub(crate) const VARIABLE: &str = "FREEHOLD_TESTING_CACHE";
 
 /// The directory that an installation by this user writes to.
-pub fn install_dir(is_root: bool) -> PathBuf {
+pub(crate) fn install_dir(is_root: bool) -> PathBuf {
     if let Some(dir) = env::var_os(VARIABLE) {
         return PathBuf::from(dir);
     }
@@ -18,7 +18,7 @@ pub fn install_dir(is_root: bool) -> PathBuf {
 }
 
 /// The directories in which an installed server may be, best first.
-pub fn search_dirs() -> Vec<PathBuf> {
+pub(crate) fn search_dirs() -> Vec<PathBuf> {
     match env::var_os(VARIABLE) {
         Some(dir) => vec![PathBuf::from(dir)],
         None => vec![user_dir(), system_dir()],

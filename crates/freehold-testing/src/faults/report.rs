@@ -12,6 +12,13 @@ pub struct Divergence {
     pub what: String,
 }
 
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, point, what } = self;
+        write!(f, "{fault:?} {point}\n  {what}")
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// What the undisturbed run passed, in order.
@@ -64,8 +71,7 @@ impl fmt::Display for Report {
             )?;
         }
         for divergence in &self.divergences {
-            let Divergence { fault, point, what } = divergence;
-            writeln!(f, "\n{fault:?} {point}\n  {what}")?;
+            writeln!(f, "\n{divergence}")?;
         }
         if let Some(Divergence { fault, point, .. }) = self.divergences.first() {
             writeln!(
