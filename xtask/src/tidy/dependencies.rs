@@ -91,17 +91,17 @@ const NEVER: &[(&str, &[&str], &str)] = &[
     ),
     (
         "freehold-control",
-        &["axum", "hyper", "tower-http", "clap"],
+        &["axum", "aide", "clap"],
         "the product's verbs do not know how they are reached",
     ),
     (
         "freehold-store",
-        &["axum", "hyper", "clap"],
+        &["axum", "clap"],
         "any service may embed the store without a web server",
     ),
     (
         "freehold-engine",
-        &["axum", "hyper", "clap"],
+        &["axum", "clap"],
         "a driver talks to databases only",
     ),
 ];
