@@ -29,6 +29,8 @@ mod lease;
 mod memory;
 mod paging;
 mod pointer;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod scan;
 #[cfg(feature = "sqlite")]
@@ -43,6 +45,8 @@ pub use handle::{DynStore, StoreHandle};
 pub use lease::{Lease, LeaseName};
 #[cfg(feature = "memory")]
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresConfig, PostgresStore, PostgresTls};
 pub use record::{CollectionName, Etag, Key, Record, Value};
 pub use scan::{Filter, IndexValue, Page, Range, Scan, ScanToken};
 #[cfg(feature = "sqlite")]

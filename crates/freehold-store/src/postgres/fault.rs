@@ -1,0 +1,148 @@
+//! What PostgreSQL's errors mean to a caller of the store.
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::{
+    Error as PgError,
+    error::{DbError, Severity, SqlState},
+};
+
+use crate::{Error, ErrorKind};
+
+/// Whether a lost answer leaves something unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Connecting or reading.
+    None,
+    /// Something may have been committed.
+    Write,
+}
+
+pub(super) fn translate(effect: Effect, source: PgError) -> Error {
+    let (kind, message) = match source.as_db_error() {
+        Some(refusal) if ends_session(refusal) => lost(effect),
+        Some(refusal) => (kind_of(refusal.code()), explain(refusal)),
+        None if effect == Effect::Write => lost(effect),
+        // Without an answer from the server: the network, or TLS, or a login that cannot be tried.
+        None if is_setup(&source) => (
+            ErrorKind::Config,
+            "the store's PostgreSQL server cannot be used as configured; check TLS, login and \
+             password"
+                .to_owned(),
+        ),
+        None => lost(effect),
+    };
+    Error::new(kind, message).because(source)
+}
+
+pub(super) fn pool(source: PoolError) -> Error {
+    match source {
+        PoolError::Backend(source) => translate(Effect::None, source),
+        PoolError::Timeout(_) => Error::new(
+            ErrorKind::Throttled,
+            "no connection to the store's PostgreSQL server became free in time; nothing was \
+             changed",
+        )
+        .because(source),
+        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            Error::new(
+                ErrorKind::Unavailable,
+                "a connection to the store's PostgreSQL server cannot be set up; nothing was \
+                 changed",
+            )
+            .because(source)
+        }
+    }
+}
+
+/// The server did not answer in time. What it was asked to do it may still do.
+pub(super) fn timed_out(effect: Effect) -> Error {
+    let (kind, message) = lost(effect);
+    Error::new(kind, format!("{message} (no answer in time)"))
+}
+
+fn lost(effect: Effect) -> (ErrorKind, String) {
+    match effect {
+        Effect::Write => (
+            ErrorKind::Undetermined,
+            "the connection to the store's PostgreSQL server was lost while it worked on a change; \
+             read before trying again"
+                .to_owned(),
+        ),
+        Effect::None => (
+            ErrorKind::Unavailable,
+            "the store's PostgreSQL server cannot be reached; nothing was changed".to_owned(),
+        ),
+    }
+}
+
+/// A session that the server ends may have committed just before; its answer is lost with it.
+fn ends_session(refusal: &DbError) -> bool {
+    let code = refusal.code().code();
+    matches!(
+        refusal.parsed_severity(),
+        Some(Severity::Fatal | Severity::Panic)
+    ) && !code.starts_with("28")
+        && !code.starts_with("3D")
+        && !code.starts_with("53")
+        || code.starts_with("08")
+}
+
+fn is_setup(source: &PgError) -> bool {
+    // The driver tells these apart only in words.
+    let text = source.to_string();
+    ["TLS", "authentication", "password", "configuration"]
+        .iter()
+        .any(|word| text.contains(word))
+        && !source.is_closed()
+        && std::error::Error::source(source)
+            .is_none_or(|cause| cause.downcast_ref::<std::io::Error>().is_none())
+}
+
+/// Two transactions in each other's way: both are rolled back or one is, and it may run again.
+pub(super) fn is_rerunnable(source: &PgError) -> bool {
+    matches!(
+        source.code(),
+        Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
+    )
+}
+
+fn kind_of(code: &SqlState) -> ErrorKind {
+    match code.code() {
+        // Full, out of memory or read-only: nothing was written, and somebody must do something.
+        "53100" | "25006" | "57014" => ErrorKind::Unavailable,
+        "XX001" | "XX002" => ErrorKind::Corrupt,
+        // What our own locks and checks exclude.
+        "23505" | "21000" => ErrorKind::Corrupt,
+        code if code.starts_with("40") || code.starts_with("53") || code == "55P03" => {
+            ErrorKind::Throttled
+        }
+        code if code.starts_with("54") => ErrorKind::TooLarge,
+        // No such schema, table or function; no right to it; no such database; no such login;
+        // another isolation level.
+        code if ["42", "3F", "3D", "28", "25"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            ErrorKind::Config
+        }
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+fn explain(refusal: &DbError) -> String {
+    let what_next = match kind_of(refusal.code()) {
+        ErrorKind::Config => {
+            "check that the schema is a Freehold store's and that the login may use all of it"
+        }
+        ErrorKind::Corrupt => {
+            "the store's tables are damaged; stop all processes that use it and restore a backup"
+        }
+        ErrorKind::Throttled => "nothing was changed; try again",
+        _ => "nothing was changed",
+    };
+    format!(
+        "the store's PostgreSQL server refused: {} ({}); {what_next}",
+        refusal.message(),
+        refusal.code().code()
+    )
+}
