@@ -1,0 +1,675 @@
+//! Makes SQL of actions and runs it under the fence.
+//!
+//! Consecutive actions with the same effect (`grant on database "shop"`) run as one transaction and
+//! pass the gate once. What happens in the registry's database travels in one message: the fence,
+//! the statements, the commit. What happens inside a database runs there while the registry's row
+//! stays locked (see `registry.rs`).
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use freehold_model::{Gate, kinds::Difference};
+
+use super::{
+    connect::{self, CREATE_DATABASE_TIMEOUT, Connection, Lease, Permit, Pool},
+    inside::ObjectKind,
+    observe::Grantee,
+    plan::{Action, On, RoleChange, SessionsOf},
+    quote::{Identifier, Literal, ServerQuoted},
+    registry::{self, Claim, INSIDE_MARK},
+};
+use crate::{EngineError, Fault, Result};
+
+/// Objects named in one statement: bounds the statement's length, not the number of objects.
+const OBJECTS_PER_STATEMENT: usize = 500;
+
+/// Where an effect happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Registry,
+    /// `CREATE DATABASE` cannot be in a transaction.
+    Alone,
+    /// Ends sessions and waits until they are gone.
+    Ending,
+    /// Inside the database, as the admin.
+    InsideAdmin,
+    /// Inside the database, acting as the owner role.
+    InsideOwner,
+    /// Nothing to do.
+    Nowhere,
+}
+
+struct Effect<'a> {
+    what: String,
+    place: Place,
+    actions: Vec<&'a Action>,
+}
+
+/// What applying a plan came to.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// In the order of the plan; those that the admin was not allowed to repair say so.
+    pub(crate) differences: Vec<Difference>,
+    /// Keys of the latter.
+    pub(crate) refused: BTreeSet<String>,
+}
+
+/// Runs the effects of one database.
+pub(crate) struct Applier<'a> {
+    pub(crate) admin: &'a Connection,
+    pub(crate) pool: &'a std::sync::Arc<Pool>,
+    pub(crate) claim: &'a Claim,
+    pub(crate) gate: &'a Gate,
+    pub(crate) owner: String,
+    /// The right to the second connection, until it is opened.
+    pub(crate) permit: Option<Permit>,
+    pub(crate) inner: Option<Lease>,
+}
+
+impl<'a> Applier<'a> {
+    /// The connection into the database; opened when it is first needed.
+    pub(crate) async fn inner(&mut self) -> Result<&Connection> {
+        if self.inner.is_none() {
+            let permit = match self.permit.take() {
+                Some(permit) => permit,
+                None => self.pool.permit(1).await?,
+            };
+            let lease = self
+                .pool
+                .inside(permit, &self.claim.name, INSIDE_MARK)
+                .await?;
+            self.inner = Some(lease);
+        }
+        self.inner
+            .as_deref()
+            .ok_or_else(|| EngineError::new(Fault::Undetermined, "open a connection"))
+    }
+
+    /// Runs a plan. What the admin may not do is noted and the rest goes on; what is essential stops
+    /// it.
+    pub(crate) async fn run(&mut self, actions: &[Action]) -> Result<Applied> {
+        let mut applied = Applied::default();
+        for effect in effects(&self.claim.name, actions) {
+            let outcome = self.effect(&effect).await;
+            let refusal = match outcome {
+                Ok(()) => None,
+                Err(error) if effect.may_be_refused() && is_refusal(&error) => Some(error),
+                Err(error) => return Err(error),
+            };
+            for action in &effect.actions {
+                let mut difference = action.difference(&self.claim.name);
+                difference.repaired = effect.place != Place::Nowhere && refusal.is_none();
+                if let Some(refusal) = &refusal {
+                    let _ = write!(difference.message, " Not repaired: {}.", refusal.fault);
+                    applied.refused.insert(difference.key.clone());
+                }
+                applied.differences.push(difference);
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn effect(&mut self, effect: &Effect<'_>) -> Result<()> {
+        if effect.place == Place::Nowhere {
+            return Ok(());
+        }
+        self.gate.before(&effect.what).await?;
+        match effect.place {
+            Place::Nowhere => {}
+            Place::Registry => {
+                let statements = self.statements(effect)?;
+                self.in_registry(&statements, &effect.what).await?;
+            }
+            Place::Alone => self.create_database().await?,
+            Place::Ending => {
+                for action in &effect.actions {
+                    if let Action::EndSessions { of, .. } = action {
+                        self.end_sessions(of).await?;
+                    }
+                }
+            }
+            Place::InsideAdmin => {
+                let statements = self.statements(effect)?;
+                self.inside(&statements, &effect.what).await?;
+            }
+            Place::InsideOwner => {
+                let owner = Identifier::new(&self.owner)?;
+                let statements = format!("SET LOCAL ROLE {owner}; {}", self.statements(effect)?);
+                self.inside(&statements, &effect.what).await?;
+            }
+        }
+        self.gate.after(&effect.what).await?;
+        Ok(())
+    }
+
+    fn statements(&self, effect: &Effect<'_>) -> Result<String> {
+        let mut text = String::new();
+        for action in &effect.actions {
+            render(&self.claim.name, &self.owner, action, self.admin, &mut text)?;
+        }
+        Ok(text)
+    }
+
+    /// One fenced transaction in the registry's database.
+    pub(crate) async fn in_registry(&self, statements: &str, doing: &str) -> Result<()> {
+        let hold = self.claim.hold()?;
+        let message = format!("BEGIN; {hold}; {statements} COMMIT");
+        let result = connect::retrying(|| {
+            Box::pin(async {
+                let result = self.admin.change(&message, doing).await;
+                if result.is_err() {
+                    self.admin.roll_back().await;
+                }
+                result
+            })
+        })
+        .await;
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.claim.explain(self.admin, error).await),
+        }
+    }
+
+    /// One transaction inside the database, while the registry's row is locked and the fence holds.
+    async fn inside(&mut self, statements: &str, doing: &str) -> Result<()> {
+        // The inner session exists before the fence is checked: that is what makes it safe.
+        self.inner().await?;
+        let (admin, claim) = (self.admin, self.claim);
+        let held = admin
+            .change(&format!("BEGIN; {}", claim.hold()?), doing)
+            .await;
+        if let Err(error) = held {
+            admin.roll_back().await;
+            return Err(claim.explain(admin, error).await);
+        }
+        let inner = self.inner().await?;
+        let message = format!("BEGIN; {statements} COMMIT");
+        let result = connect::retrying(|| {
+            Box::pin(async {
+                let result = inner.change(&message, doing).await;
+                if result.is_err() {
+                    inner.roll_back().await;
+                }
+                result
+            })
+        })
+        .await;
+        match result {
+            // The inner work is done whatever becomes of this commit, which only says so.
+            Ok(()) => admin.change("COMMIT", doing).await,
+            Err(error) => {
+                admin.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Says that it will be made, makes it, and says that it was: killed anywhere, the registry
+    /// knows whether a database of this name is ours.
+    async fn create_database(&self) -> Result<()> {
+        let name = Identifier::new(&self.claim.name)?;
+        let doing = format!("create database {name}");
+        let row = Literal::new(&self.claim.name)?;
+        let creating =
+            format!("UPDATE freehold.registry SET state = 'creating' WHERE name = {row};");
+        self.in_registry(&creating, &doing).await?;
+        // Before 15 the schema public of template0 belongs to the superuser and everybody may
+        // create in it. An admin without that right uses template1, where a superuser can have
+        // settled it once.
+        let template = if self.admin.version.major < 15 && !self.admin.superuser {
+            "template1"
+        } else {
+            "template0"
+        };
+        self.admin
+            .change_within(
+                CREATE_DATABASE_TIMEOUT,
+                &format!(
+                    "SET statement_timeout = {}",
+                    CREATE_DATABASE_TIMEOUT.as_millis()
+                ),
+                &doing,
+            )
+            .await?;
+        let created = self
+            .admin
+            .change_within(
+                CREATE_DATABASE_TIMEOUT,
+                &format!("CREATE DATABASE {name} TEMPLATE {template} CONNECTION LIMIT 0"),
+                &doing,
+            )
+            .await;
+        self.admin
+            .change("SET statement_timeout = 30000", &doing)
+            .await?;
+        created?;
+        self.in_registry(&record_database(&row), &doing).await?;
+        Ok(())
+    }
+
+    /// Ends sessions, looks again, and again until none is left.
+    pub(crate) async fn end_sessions(&self, of: &SessionsOf) -> Result<()> {
+        const LOOKS: u32 = 10;
+        let database = Literal::new(&self.claim.name)?;
+        let (whose, doing) = match of {
+            SessionsOf::Login(login) => (
+                format!("usename = {}", Literal::new(login)?),
+                format!("end sessions of {login:?}"),
+            ),
+            SessionsOf::Role(role) => (
+                format!("usename = {} AND datname = {database}", Literal::new(role)?),
+                format!("end sessions of {role:?} in {:?}", self.claim.name),
+            ),
+            SessionsOf::Everybody => (
+                format!(
+                    "datname = {database} AND usename <> current_user \
+                     AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = usesysid)"
+                ),
+                format!("end sessions in {:?}", self.claim.name),
+            ),
+        };
+        self.in_registry("", &doing).await?;
+        let query = format!(
+            "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid, 1000)) \
+             FROM pg_stat_activity WHERE {whose} AND pid <> pg_backend_pid()"
+        );
+        for _ in 0..LOOKS {
+            let rows = self.admin.read(&query, &[], &doing).await?;
+            let found: i64 = rows.first().map_or(0, |row| row.get(0));
+            if found == 0 {
+                return Ok(());
+            }
+        }
+        let detail = "new sessions keep coming or old ones do not end".to_owned();
+        Err(EngineError::new(Fault::Busy { detail }, doing))
+    }
+}
+
+fn record_database(row: &Literal) -> String {
+    format!(
+        "UPDATE freehold.registry SET state = 'created', database_oid = \
+         (SELECT oid FROM pg_database WHERE datname = {row}) WHERE name = {row};"
+    )
+}
+
+/// What a refusal may be of: a right that the admin lacks, an extension that is not there.
+fn is_refusal(error: &EngineError) -> bool {
+    match &error.fault {
+        Fault::Denied { .. } => true,
+        Fault::Statement(statement) => {
+            // Not supported, no such file, wrong state, undefined or dependent objects.
+            ["0A", "58", "55", "42", "2B", "0L"]
+                .contains(&statement.sqlstate.get(..2).unwrap_or(""))
+        }
+        _ => false,
+    }
+}
+
+impl Effect<'_> {
+    /// Without these the database is not usable at all; failing them is an error, not a difference.
+    fn may_be_refused(&self) -> bool {
+        !self.actions.iter().any(|action| {
+            matches!(
+                action,
+                Action::CreateRole { .. }
+                    | Action::CreateDatabase
+                    | Action::RecordDatabase
+                    | Action::SetPassword { .. }
+            )
+        })
+    }
+}
+
+fn effects<'a>(database: &str, actions: &'a [Action]) -> Vec<Effect<'a>> {
+    let mut effects: Vec<Effect<'a>> = Vec::new();
+    for action in actions {
+        let (what, place) = effect_of(database, action);
+        match effects.last_mut() {
+            Some(last) if last.what == what && last.place == place => last.actions.push(action),
+            _ => effects.push(Effect {
+                what,
+                place,
+                actions: vec![action],
+            }),
+        }
+    }
+    effects
+}
+
+/// The stable name of the effect that an action is part of.
+fn effect_of(database: &str, action: &Action) -> (String, Place) {
+    match action {
+        Action::CreateRole { role, .. } => (format!("create role {role:?}"), Place::Registry),
+        Action::AlterRole { role, .. } => (format!("alter role {role:?}"), Place::Registry),
+        Action::SetPassword { login, .. } => {
+            (format!("set password of {login:?}"), Place::Registry)
+        }
+        Action::GrantMembership { role, .. } => (format!("grant role {role:?}"), Place::Registry),
+        Action::RevokeMembership { role, member, .. } => (
+            format!("revoke role {role:?} from {member:?}"),
+            Place::Registry,
+        ),
+        Action::Set { role, name, .. } => {
+            let whose = role.as_deref().unwrap_or(database);
+            // The one setting that an admin may be refused stands alone.
+            let what = if name == "temp_file_limit" {
+                format!("set {name} of {whose:?}")
+            } else {
+                format!("settings of {whose:?}")
+            };
+            (what, Place::Registry)
+        }
+        Action::CreateDatabase => (format!("create database {database:?}"), Place::Alone),
+        Action::RecordDatabase => (format!("record database {database:?}"), Place::Registry),
+        Action::DatabaseOwner { .. } => (format!("own database {database:?}"), Place::Registry),
+        Action::DatabaseConnections { .. } | Action::DatabaseAllow => {
+            (format!("limit database {database:?}"), Place::Registry)
+        }
+        Action::EndSessions { of, .. } => {
+            let whose = match of {
+                SessionsOf::Login(role) | SessionsOf::Role(role) => format!("of {role:?}"),
+                SessionsOf::Everybody => format!("in {database:?}"),
+            };
+            (format!("end sessions {whose}"), Place::Ending)
+        }
+        Action::Grant {
+            on: On::Database, ..
+        }
+        | Action::Revoke {
+            on: On::Database, ..
+        } => (format!("grant on database {database:?}"), Place::Registry),
+        Action::Grant { .. } | Action::Revoke { .. } | Action::CreateSchema { .. } => {
+            (format!("grant inside {database:?}"), Place::InsideOwner)
+        }
+        Action::SchemaOwner { schema, .. } => (
+            format!("own schema {schema:?} of {database:?}"),
+            Place::InsideAdmin,
+        ),
+        Action::CreateExtension { extension } => (
+            format!("create extension {extension:?} in {database:?}"),
+            Place::InsideAdmin,
+        ),
+        Action::Reassign { login, .. } => (
+            format!("reassign objects of {login:?} in {database:?}"),
+            Place::InsideAdmin,
+        ),
+        Action::Report { .. } => (String::new(), Place::Nowhere),
+    }
+}
+
+/// Appends the statements of one action, each with its semicolon.
+#[expect(clippy::too_many_lines, reason = "one statement for each action")]
+fn render(
+    database_name: &str,
+    owner_role: &str,
+    action: &Action,
+    server: &Connection,
+    sql: &mut String,
+) -> Result<()> {
+    let database = Identifier::new(database_name)?;
+    let written = match action {
+        Action::CreateRole {
+            role,
+            purpose,
+            inherit,
+        } => {
+            let (name, role) = (Identifier::new(role)?, Literal::new(role)?);
+            let (row, purpose) = (Literal::new(database_name)?, Literal::new(purpose)?);
+            let inherit = if *inherit { "INHERIT" } else { "NOINHERIT" };
+            write!(
+                sql,
+                "CREATE ROLE {name} NOLOGIN {inherit}; \
+                 INSERT INTO freehold.role (name, database, purpose, role_oid) \
+                 SELECT {role}, {row}, {purpose}, oid FROM pg_roles WHERE rolname = {role} \
+                 ON CONFLICT (name) DO UPDATE SET role_oid = excluded.role_oid, \
+                 purpose = excluded.purpose, verifier = NULL, updated_at = now(); "
+            )
+        }
+        Action::AlterRole { role, changes } => {
+            let role = Identifier::new(role)?;
+            let mut options = String::new();
+            for change in changes {
+                change.render(&mut options)?;
+            }
+            write!(sql, "ALTER ROLE {role}{options}; ")
+        }
+        Action::SetPassword {
+            login,
+            verifier,
+            fingerprint,
+        } => {
+            let (name, login) = (Identifier::new(login)?, Literal::new(login)?);
+            let (verifier, fingerprint) =
+                (Literal::new(verifier.expose())?, Literal::new(fingerprint)?);
+            // Whoever may, keeps even the verifier out of the server's log.
+            if server.superuser {
+                sql.push_str(
+                    "SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
+                     SET LOCAL log_min_error_statement = 'panic'; ",
+                );
+            }
+            write!(
+                sql,
+                "ALTER ROLE {name} PASSWORD {verifier}; \
+                 UPDATE freehold.role SET verifier = {fingerprint}, updated_at = now() \
+                 WHERE name = {login}; "
+            )
+        }
+        Action::GrantMembership {
+            role,
+            member,
+            inherit,
+            set,
+        } => {
+            let (role, member) = (Identifier::new(role)?, Identifier::new(member)?);
+            let options = if server.version.major >= 16 {
+                format!(" WITH INHERIT {inherit}, SET {set}")
+            } else {
+                String::new()
+            };
+            write!(sql, "GRANT {role} TO {member}{options}; ")
+        }
+        Action::RevokeMembership { role, member, by } => {
+            let (role, member) = (Identifier::new(role)?, Identifier::new(member)?);
+            let by = if server.version.major >= 16 {
+                format!(" GRANTED BY {}", Identifier::new(by)?)
+            } else {
+                String::new()
+            };
+            write!(sql, "REVOKE {role} FROM {member}{by} CASCADE; ")
+        }
+        Action::Set {
+            role,
+            in_database,
+            name,
+            value,
+        } => {
+            let whose = match (role, in_database) {
+                (Some(role), false) => format!("ROLE {}", Identifier::new(role)?),
+                (Some(role), true) => {
+                    format!("ROLE {} IN DATABASE {database}", Identifier::new(role)?)
+                }
+                (None, _) => format!("DATABASE {database}"),
+            };
+            let name = Identifier::new(name)?;
+            match value {
+                Some(value) => write!(sql, "ALTER {whose} SET {name} = {}; ", Literal::new(value)?),
+                None => write!(sql, "ALTER {whose} RESET {name}; "),
+            }
+        }
+        Action::RecordDatabase => {
+            sql.push_str(&record_database(&Literal::new(database_name)?));
+            Ok(())
+        }
+        Action::DatabaseOwner { .. } => {
+            write!(sql, "ALTER DATABASE {database} OWNER TO CURRENT_USER; ")
+        }
+        Action::DatabaseConnections { limit, .. } => {
+            write!(sql, "ALTER DATABASE {database} CONNECTION LIMIT {limit}; ")
+        }
+        Action::DatabaseAllow => write!(sql, "ALTER DATABASE {database} ALLOW_CONNECTIONS true; "),
+        Action::Grant { on, to, privileges } => {
+            for (verb, place) in on.render(database_name)? {
+                let privileges = listed(privileges, on)?;
+                write!(
+                    sql,
+                    "{verb}GRANT {privileges} ON {place} TO {}; ",
+                    grantee(to)?
+                )
+                .map_err(unwritable)?;
+            }
+            Ok(())
+        }
+        Action::Revoke {
+            on,
+            from,
+            privileges,
+            option_only,
+        } => {
+            let option = if *option_only {
+                "GRANT OPTION FOR "
+            } else {
+                ""
+            };
+            for (verb, place) in on.render(database_name)? {
+                let privileges = listed(privileges, on)?;
+                let from = grantee(from)?;
+                write!(
+                    sql,
+                    "{verb}REVOKE {option}{privileges} ON {place} FROM {from} CASCADE; "
+                )
+                .map_err(unwritable)?;
+            }
+            Ok(())
+        }
+        Action::CreateSchema { schema } => {
+            write!(sql, "CREATE SCHEMA {}; ", Identifier::new(schema)?)
+        }
+        Action::SchemaOwner { schema, .. } => {
+            let (schema, owner) = (Identifier::new(schema)?, Identifier::new(owner_role)?);
+            write!(sql, "ALTER SCHEMA {schema} OWNER TO {owner}; ")
+        }
+        Action::CreateExtension { extension } => {
+            let extension = Identifier::new(extension)?;
+            write!(
+                sql,
+                "CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA public; "
+            )
+        }
+        Action::Reassign { login, .. } => {
+            let (login, owner) = (Identifier::new(login)?, Identifier::new(owner_role)?);
+            write!(sql, "REASSIGN OWNED BY {login} TO {owner}; ")
+        }
+        Action::CreateDatabase | Action::EndSessions { .. } | Action::Report { .. } => Ok(()),
+    };
+    written.map_err(unwritable)
+}
+
+fn unwritable(error: std::fmt::Error) -> EngineError {
+    let detail = error.to_string();
+    EngineError::new(Fault::Invalid { detail }, "write a statement")
+}
+
+impl RoleChange {
+    fn render(&self, sql: &mut String) -> Result<()> {
+        let written = match self {
+            Self::Login(true) => write!(sql, " LOGIN"),
+            Self::Login(false) => write!(sql, " NOLOGIN"),
+            Self::Inherit(true) => write!(sql, " INHERIT"),
+            Self::Inherit(false) => write!(sql, " NOINHERIT"),
+            Self::Without(power) => write!(sql, " NO{power}"),
+            Self::Connections => write!(sql, " CONNECTION LIMIT -1"),
+            Self::ValidUntil(None) => write!(sql, " VALID UNTIL 'infinity'"),
+            Self::ValidUntil(Some(microseconds)) => {
+                let until = jiff::Timestamp::from_microsecond(*microseconds).map_err(|error| {
+                    let detail = error.to_string();
+                    EngineError::new(Fault::Invalid { detail }, "write an expiry")
+                })?;
+                write!(sql, " VALID UNTIL {}", Literal::new(&until.to_string())?)
+            }
+        };
+        written.map_err(unwritable)
+    }
+}
+
+impl On {
+    /// What stands before `GRANT` and after `ON`, once per statement.
+    fn render(&self, database: &str) -> Result<Vec<(String, String)>> {
+        let one = |on: String| Ok(vec![(String::new(), on)]);
+        match self {
+            Self::Database => one(format!("DATABASE {}", Identifier::new(database)?)),
+            Self::Schema(schema) => one(format!("SCHEMA {}", Identifier::new(schema)?)),
+            Self::Column { schema, table, .. } => {
+                let (schema, table) = (Identifier::new(schema)?, Identifier::new(table)?);
+                one(format!("TABLE {schema}.{table}"))
+            }
+            Self::Objects {
+                schema,
+                kind,
+                names,
+            } => objects(schema, *kind, names),
+            Self::Defaults { role, schema, kind } => {
+                let mut before = format!(
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {}",
+                    Identifier::new(role)?
+                );
+                if let Some(schema) = schema {
+                    let _ = write!(before, " IN SCHEMA {}", Identifier::new(schema)?);
+                }
+                before.push(' ');
+                let on = match kind {
+                    'r' => "TABLES",
+                    'S' => "SEQUENCES",
+                    'f' => "ROUTINES",
+                    'T' => "TYPES",
+                    'n' => "SCHEMAS",
+                    _ => "LARGE OBJECTS",
+                };
+                Ok(vec![(before, on.to_owned())])
+            }
+        }
+    }
+}
+
+fn objects(schema: &str, kind: ObjectKind, names: &[String]) -> Result<Vec<(String, String)>> {
+    let schema = Identifier::new(schema)?;
+    let what = match kind {
+        ObjectKind::Table => "TABLE",
+        ObjectKind::Sequence => "SEQUENCE",
+        ObjectKind::Routine => "ROUTINE",
+    };
+    names
+        .chunks(OBJECTS_PER_STATEMENT)
+        .map(|names| {
+            let mut listed = Vec::with_capacity(names.len());
+            for name in names {
+                listed.push(match kind {
+                    ObjectKind::Routine => format!("{schema}.{}", ServerQuoted(name.clone())),
+                    ObjectKind::Table | ObjectKind::Sequence => {
+                        format!("{schema}.{}", Identifier::new(name)?)
+                    }
+                });
+            }
+            Ok((String::new(), format!("{what} {}", listed.join(", "))))
+        })
+        .collect()
+}
+
+/// Privileges come from the catalog or from the plan: both are the server's own words.
+fn listed(privileges: &BTreeSet<String>, on: &On) -> Result<String> {
+    let column = match on {
+        On::Column { column, .. } => format!(" ({})", Identifier::new(column)?),
+        _ => String::new(),
+    };
+    let privileges: Vec<String> = privileges
+        .iter()
+        .map(|privilege| format!("{privilege}{column}"))
+        .collect();
+    Ok(privileges.join(", "))
+}
+
+fn grantee(grantee: &Grantee) -> Result<String> {
+    match grantee {
+        None => Ok("PUBLIC".into()),
+        Some(role) => Ok(Identifier::new(role)?.to_string()),
+    }
+}

@@ -1,0 +1,356 @@
+//! Look, plan, act, look again.
+//!
+//! A pass first looks without any lock, by the survey where there is one: most passes find nothing
+//! and end there, with one short connection into the database. Only when something must be done
+//! does it take the registry row's lock, look again under it, and act until the plan is empty.
+
+use std::collections::BTreeSet;
+
+use freehold_model::{Gate, kinds::Difference};
+
+use super::{
+    PostgresEngine,
+    apply::Applier,
+    connect::{Connection, Permit},
+    inside::{self, Inside},
+    observe::{self, Cluster, Observed, Scope},
+    plan::{self, Action, Goal, RoleChange, SessionsOf},
+    registry::{self, Claim, INSIDE_MARK, RowState},
+    reserve,
+    survey::Surveyed,
+};
+use crate::{ConvergeMode, DesiredDatabase, EngineError, Fault, Fence, Result, Stamp, Survey};
+
+/// Looks and repairs in one pass. Two suffice for a database that is made and then entered; more
+/// are for what changes under our hands.
+const ROUNDS_MAX: usize = 6;
+
+pub(super) async fn converge(
+    engine: &PostgresEngine,
+    desired: &DesiredDatabase,
+    mode: ConvergeMode,
+    survey: Option<&Survey>,
+    fence: &Fence,
+    gate: &Gate,
+) -> Result<Vec<Difference>> {
+    let goal = Goal::new(desired)?;
+    let seen = look(engine, &goal, survey).await?;
+    let claim = Claim {
+        name: desired.name.clone(),
+        stamp: desired.stamp.clone(),
+        server: seen.identity.clone(),
+        fence: fence.clone(),
+    };
+    claim.check(seen.cluster.rows.get(&desired.name))?;
+    let actions = plan::plan(&goal, &seen)?;
+    if mode == ConvergeMode::Observe || !actions.iter().any(is_actionable) {
+        let unrepaired = actions
+            .iter()
+            .map(|action| action.difference(&desired.name));
+        return Ok(distinct(unrepaired));
+    }
+    act(engine, &goal, &claim, gate).await
+}
+
+fn is_actionable(action: &Action) -> bool {
+    !matches!(action, Action::Report { .. })
+}
+
+/// One finding of each key, the first.
+fn distinct(differences: impl IntoIterator<Item = Difference>) -> Vec<Difference> {
+    let mut keys = BTreeSet::new();
+    differences
+        .into_iter()
+        .filter(|difference| keys.insert(difference.key.clone()))
+        .collect()
+}
+
+/// Looks without a lock, one connection at a time.
+async fn look(
+    engine: &PostgresEngine,
+    goal: &Goal<'_>,
+    survey: Option<&Survey>,
+) -> Result<Observed> {
+    let mut permit = engine.pool.permit(1).await?;
+    let surveyed = survey.and_then(|survey| {
+        let surveyed = survey.engine.downcast_ref::<Surveyed>()?;
+        Some((surveyed, survey.identity.clone()))
+    });
+    let mut seen = if let Some((surveyed, identity)) = surveyed {
+        Observed {
+            version: surveyed.version.clone(),
+            superuser: surveyed.superuser,
+            identity,
+            cluster: surveyed.cluster.of(&goal.desired.name, &goal.role_names()),
+            inside: None,
+        }
+    } else {
+        let admin = engine.registry(permit).await?;
+        let seen = look_around(&admin, goal).await?;
+        admin.keep();
+        permit = engine.pool.permit(1).await?;
+        seen
+    };
+    if enterable(goal, &seen) {
+        let inner = engine
+            .pool
+            .inside(permit, &goal.desired.name, INSIDE_MARK)
+            .await?;
+        let mut within = inside::look(&inner, &goal.targets()).await?;
+        let permit = inner.close();
+        let strangers = strangers(goal, &seen, &within);
+        if !strangers.is_empty() {
+            let admin = engine.registry(permit).await?;
+            within.tenants = observe::registered(&admin, &strangers).await?;
+            admin.keep();
+        }
+        seen.inside = Some(within);
+    }
+    Ok(seen)
+}
+
+async fn look_around(admin: &Connection, goal: &Goal<'_>) -> Result<Observed> {
+    let roles = goal.role_names();
+    let scope = Scope::Of {
+        database: &goal.desired.name,
+        roles: &roles,
+    };
+    Ok(Observed {
+        version: admin.version.clone(),
+        superuser: admin.superuser,
+        identity: reserve::identity(admin).await?,
+        cluster: observe::cluster(admin, &scope).await?,
+        inside: None,
+    })
+}
+
+/// Whether there is a database of ours that our admin can get into.
+fn enterable(goal: &Goal<'_>, seen: &Observed) -> bool {
+    let name = &goal.desired.name;
+    let made = seen.cluster.rows.get(name).is_some_and(|row| {
+        row.state == RowState::Created
+            && seen.cluster.databases.get(name).map(|facts| facts.oid) == row.database_oid
+    });
+    let open = seen.cluster.databases.get(name).is_some_and(|facts| {
+        facts.allow_connections && (seen.superuser || facts.connection_limit != 0)
+    });
+    made && open && goal.is_open()
+}
+
+/// Grantees inside that are neither ours nor known: the registry may know them as another tenant's.
+fn strangers(goal: &Goal<'_>, seen: &Observed, within: &Inside) -> Vec<String> {
+    let known: BTreeSet<String> = goal.role_names().into_iter().collect();
+    let lists = within
+        .schemas
+        .iter()
+        .map(|schema| &schema.acl)
+        .chain(within.groups.iter().map(|group| &group.acl))
+        .chain(within.columns.iter().map(|column| &column.acl))
+        .chain(within.defaults.iter().map(|defaults| &defaults.acl));
+    let grantees: BTreeSet<&String> = lists
+        .flatten()
+        .filter_map(|grant| grant.to.as_ref())
+        .collect();
+    grantees
+        .into_iter()
+        .filter(|role| !known.contains(*role) && !seen.cluster.registered_roles.contains_key(*role))
+        .cloned()
+        .collect()
+}
+
+/// Repairs under the row's lock. Errors drop both connections, and the lock with them.
+async fn act(
+    engine: &PostgresEngine,
+    goal: &Goal<'_>,
+    claim: &Claim,
+    gate: &Gate,
+) -> Result<Vec<Difference>> {
+    let (first, second) = engine.pool.permit(2).await?.halves();
+    let admin = engine.registry(first).await?;
+    let mut applier = take_over(engine, &admin, claim, gate, goal.owner.clone(), second).await?;
+    let mut found = Vec::new();
+    let mut refused = BTreeSet::new();
+    for round in 0.. {
+        let seen = look_locked(&mut applier, goal).await?;
+        let actions = plan::plan(goal, &seen)?;
+        let (open, rest): (Vec<Action>, Vec<Action>) = actions.into_iter().partition(|action| {
+            is_actionable(action) && !refused.contains(&action.difference(&goal.desired.name).key)
+        });
+        if open.is_empty() || round == ROUNDS_MAX {
+            let reported = rest
+                .iter()
+                .filter(|action| !is_actionable(action))
+                .chain(&open);
+            found.extend(reported.map(|action| action.difference(&goal.desired.name)));
+            break;
+        }
+        let applied = applier.run(&open).await?;
+        found.extend(applied.differences);
+        refused.extend(applied.refused);
+    }
+    drop(applier);
+    registry::unlock(&admin, &claim.name).await?;
+    admin.keep();
+    // What was repaired and is found again was not repaired.
+    Ok(settled(found))
+}
+
+/// One finding of each key: unrepaired when any look said so last.
+fn settled(found: Vec<Difference>) -> Vec<Difference> {
+    let mut settled: Vec<Difference> = Vec::new();
+    for difference in found {
+        match settled.iter_mut().find(|known| known.key == difference.key) {
+            Some(known) => known.repaired = difference.repaired,
+            None => settled.push(difference),
+        }
+    }
+    settled
+}
+
+/// Locks the row, raises the epoch, and ends what an earlier holder may have left running.
+async fn take_over<'a>(
+    engine: &'a PostgresEngine,
+    admin: &'a Connection,
+    claim: &'a Claim,
+    gate: &'a Gate,
+    owner: String,
+    permit: Permit,
+) -> Result<Applier<'a>> {
+    registry::lock(admin, &claim.name).await?;
+    let row = claim.row(admin).await?;
+    claim.check(row.as_ref())?;
+    let applier = Applier {
+        admin,
+        pool: &engine.pool,
+        claim,
+        gate,
+        owner,
+        permit: Some(permit),
+        inner: None,
+    };
+    let raised = row.is_some_and(|row| row.epoch < claim.fence.epoch);
+    if raised {
+        applier.in_registry("", "raise the epoch").await?;
+        registry::end_predecessors(admin, &claim.name).await?;
+    }
+    Ok(applier)
+}
+
+async fn look_locked(applier: &mut Applier<'_>, goal: &Goal<'_>) -> Result<Observed> {
+    let mut seen = look_around(applier.admin, goal).await?;
+    if enterable(goal, &seen) {
+        let targets = goal.targets();
+        let inner = applier.inner().await?;
+        let mut within = inside::look(inner, &targets).await?;
+        let strangers = strangers(goal, &seen, &within);
+        if !strangers.is_empty() {
+            within.tenants = observe::registered(applier.admin, &strangers).await?;
+        }
+        seen.inside = Some(within);
+    }
+    Ok(seen)
+}
+
+/// No login, no right, no session for logins that nothing names any more.
+pub(super) async fn disable_logins(
+    engine: &PostgresEngine,
+    name: &str,
+    stamp: &Stamp,
+    logins: &[String],
+    fence: &Fence,
+    gate: &Gate,
+) -> Result<()> {
+    let (first, second) = engine.pool.permit(2).await?.halves();
+    let admin = engine.registry(first).await?;
+    let claim = Claim {
+        name: name.to_owned(),
+        stamp: stamp.clone(),
+        server: reserve::identity(&admin).await?,
+        fence: fence.clone(),
+    };
+    let owner = super::names::owner(name);
+    let mut applier = take_over(engine, &admin, &claim, gate, owner, second).await?;
+    let scope = Scope::Of {
+        database: name,
+        roles: logins,
+    };
+    // Twice: what takes effect now, and another look for sessions that slipped in.
+    for _ in 0..ROUNDS_MAX {
+        let cluster = observe::cluster(&admin, &scope).await?;
+        let actions = disabling(&cluster, name, logins)?;
+        if actions.is_empty() {
+            break;
+        }
+        applier.run(&actions).await?;
+    }
+    drop(applier);
+    registry::unlock(&admin, name).await?;
+    admin.keep();
+    Ok(())
+}
+
+/// What is still to be taken from logins.
+fn disabling(cluster: &Cluster, database: &str, logins: &[String]) -> Result<Vec<Action>> {
+    let mut actions = Vec::new();
+    for login in logins {
+        let Some(facts) = cluster.roles.get(login) else {
+            continue;
+        };
+        let ours = cluster
+            .registered_roles
+            .get(login)
+            .is_some_and(|known| known.database == database && known.oid == facts.oid);
+        if !ours {
+            return Err(EngineError::new(
+                Fault::NameTaken {
+                    name: login.clone(),
+                    owner: None,
+                },
+                format!("disable logins of {database:?}"),
+            ));
+        }
+        if facts.login {
+            actions.push(Action::AlterRole {
+                role: login.clone(),
+                changes: vec![RoleChange::Login(false)],
+            });
+        }
+        for membership in &cluster.memberships {
+            if membership.member == *login {
+                actions.push(Action::RevokeMembership {
+                    role: membership.role.clone(),
+                    member: login.clone(),
+                    by: membership.by.clone(),
+                });
+            }
+        }
+        let granted: BTreeSet<String> = cluster
+            .databases
+            .get(database)
+            .into_iter()
+            .flat_map(|facts| &facts.acl)
+            .filter(|grant| grant.to.as_ref() == Some(login))
+            .map(|grant| grant.privilege.clone())
+            .collect();
+        if !granted.is_empty() {
+            actions.push(Action::Revoke {
+                on: plan::On::Database,
+                from: Some(login.clone()),
+                privileges: granted,
+                option_only: false,
+            });
+        }
+        let sessions = cluster
+            .sessions
+            .iter()
+            .filter(|sessions| sessions.role == *login);
+        let count = sessions.map(|sessions| sessions.count).sum();
+        if count > 0 {
+            actions.push(Action::EndSessions {
+                of: SessionsOf::Login(login.clone()),
+                count,
+            });
+        }
+    }
+    Ok(actions)
+}

@@ -1,0 +1,4 @@
+//! The PostgreSQL engine against real servers of every installed major version.
+
+mod provision;
+mod world;
