@@ -32,8 +32,20 @@ pub(crate) fn numbered(number: u64) -> Key {
     Key::new(format!("{number:020}")).expect("twenty digits are a key")
 }
 
+/// Every collection of the log, for whoever copies a whole store.
+pub fn all() -> Vec<CollectionName> {
+    vec![pending(), log(), checkpoints(), head()]
+}
+
 fn name(text: &str) -> CollectionName {
     CollectionName::new(text).expect("a literal collection name")
+}
+
+/// The log's collections, in the order in which a backup must copy them while the log goes on: what
+/// the head covers is then in the log, and what it does not cover is pending or comes later in the
+/// log. [`crate::settle`] puts a restored copy in order.
+pub fn collections() -> Vec<CollectionName> {
+    vec![head(), pending(), log(), checkpoints()]
 }
 
 /// Makes sure that the log's collections and indexes exist. Call it once at start, before anything
