@@ -93,7 +93,11 @@ impl Metadata {
 /// One resource of any kind. `S` and `T` default to untyped JSON, which is how resources travel
 /// through apply, the API and the CLI; the typed forms are in [`crate::kinds`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound(deserialize = "S: Deserialize<'de>, T: Deserialize<'de>")
+)]
 pub struct Resource<S = serde_json::Value, T = serde_json::Value> {
     pub api_version: String,
     pub kind: Kind,

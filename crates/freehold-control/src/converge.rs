@@ -1,0 +1,381 @@
+//! Making one database's server agree with what is declared: the piece that the provision operation
+//! and the databases reconciler share.
+
+use freehold_engine::{
+    ConvergeMode, DesiredDatabase, EngineError, Fault, Fence, LoginState, Survey,
+};
+use freehold_model::{
+    Condition, ConditionStatus, ConditionType, Conditions, Error, Gate, Result,
+    kinds::{Access, Database, DatabaseStatus, Difference, Instance, Manage},
+};
+use freehold_store::{Batch, Write};
+use jiff::Timestamp;
+
+use crate::{
+    credentials::CredentialSet,
+    engines::Connected,
+    records,
+    start::Control,
+    world::{World, owner},
+};
+
+/// What a convergence found and did.
+#[derive(Debug)]
+pub(crate) struct Converged {
+    pub(crate) differences: Vec<Difference>,
+    pub(crate) finished_at: Timestamp,
+}
+
+/// Why there was no convergence.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The server, seen as an engine error.
+    Engine(EngineError),
+    /// Our own state, or the store.
+    Control(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Control(error)
+    }
+}
+
+impl From<EngineError> for Trouble {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Who converges, under which fence, and what is known already.
+pub(crate) struct Acting<'a> {
+    pub(crate) epoch: u64,
+    pub(crate) actor: &'a str,
+    pub(crate) gate: &'a Gate,
+    pub(crate) survey: Option<&'a Survey>,
+}
+
+impl Control {
+    pub(crate) fn fence(&self, epoch: u64, actor: &str) -> Fence {
+        Fence { epoch: epoch + self.identity.epoch_offset, actor: actor.to_owned() }
+    }
+
+    /// How the server should look for `world` now.
+    pub(crate) fn desired(&self, world: &World, migrator: LoginState) -> Result<DesiredDatabase> {
+        let state = world.state();
+        world.desired(self.identity.id, state, migrator, &self.credentials, &*self.clock)
+    }
+
+    /// Compares and, unless the database is only observed, repairs; then takes retired logins out
+    /// of use. The credentials in `world` must have been saved.
+    pub(crate) async fn converge(
+        &self,
+        world: &World,
+        connected: &Connected,
+        migrator: LoginState,
+        acting: &Acting<'_>,
+    ) -> Result<Converged, Trouble> {
+        let desired = self.desired(world, migrator)?;
+        let fence = self.fence(acting.epoch, acting.actor);
+        let mode = match world.database.spec.manage {
+            Manage::Apply => ConvergeMode::Apply,
+            Manage::Observe => ConvergeMode::Observe,
+        };
+        let engine = &connected.engine;
+        let differences =
+            engine.converge(&desired, mode, acting.survey, &fence, acting.gate).await?;
+        let retired = &world.credentials.retired;
+        if !retired.is_empty() && mode == ConvergeMode::Apply {
+            let name = &desired.name;
+            engine.disable_logins(name, &desired.stamp, retired, &fence, acting.gate).await?;
+        }
+        Ok(Converged { differences, finished_at: self.clock.now() })
+    }
+
+    /// The records that tell the outcome: database and access statuses, published credentials,
+    /// accesses whose deletion is done. `world` is as it was read for the convergence.
+    pub(crate) fn outcome_writes(
+        &self,
+        world: &World,
+        instance: &Instance,
+        outcome: &Result<Converged, Trouble>,
+    ) -> Result<Batch> {
+        let mut batch = Batch::new();
+        let now = self.clock.now();
+        let observed = world.database.spec.manage == Manage::Observe;
+        let mut credentials = world.credentials.clone();
+        let ok = outcome.is_ok();
+        if ok && !observed && credentials.publish(now) {
+            let uid = owner(&world.database)?.uid;
+            batch.writes.push(self.credentials.write(uid, &credentials)?);
+        }
+        for access in &world.accesses {
+            if ok && !observed && access.metadata.deletion_timestamp.is_some() {
+                batch.writes.push(records::remove(access)?);
+            } else if let Some(write) = access_write(access, &credentials, outcome, now)? {
+                batch.writes.push(write);
+            }
+        }
+        let mut database = world.database.clone();
+        set_database_status(&mut database, world, instance, outcome, now);
+        if worth_saving(&world.database, &database, self.options.drift_interval) {
+            let first = became_usable(&world.database, &database);
+            if let Some(seconds) = first {
+                let key = database.key();
+                let event = crate::journal::ProductEvent::RequestToUsable { database: key, seconds };
+                batch.writes.push(self.journal.product_event(&event));
+            }
+            batch.writes.push(records::put(&database)?);
+        }
+        for entry in self.repair_entries(world, outcome) {
+            batch.writes.push(entry);
+        }
+        Ok(batch)
+    }
+
+    /// Each repair of drift is a change that nobody asked for by hand, so it stands in the log.
+    fn repair_entries(&self, world: &World, outcome: &Result<Converged, Trouble>) -> Vec<Write> {
+        let Ok(converged) = outcome else { return Vec::new() };
+        let was_ready = world
+            .database
+            .status
+            .as_ref()
+            .is_some_and(|status| status.conditions.is_true(ConditionType::Provisioned));
+        let settled = was_ready && is_settled(world);
+        let repaired: Vec<&Difference> =
+            converged.differences.iter().filter(|d| d.repaired).collect();
+        if repaired.is_empty() || !settled {
+            return Vec::new();
+        }
+        let mut entry = self.journal.internal("drift.repair", &world.database.key());
+        entry.details = serde_json::json!({ "differences": repaired });
+        vec![self.journal.write(&entry)]
+    }
+}
+
+/// Whether everything declared had been brought to the server before: a difference found now is
+/// drift and not the first application of a change.
+fn is_settled(world: &World) -> bool {
+    let database = &world.database;
+    let observed = database.status.as_ref().map_or(0, |status| status.observed_generation);
+    observed == database.metadata.generation
+        && world.accesses.iter().all(|access| {
+            let observed = access.status.as_ref().map_or(0, |status| status.observed_generation);
+            observed == access.metadata.generation && access.metadata.deletion_timestamp.is_none()
+        })
+}
+
+fn access_write(
+    access: &Access,
+    credentials: &CredentialSet,
+    outcome: &Result<Converged, Trouble>,
+    now: Timestamp,
+) -> Result<Option<Write>> {
+    let mut changed = access.clone();
+    let generation = access.metadata.generation;
+    let status = changed.status.get_or_insert_default();
+    let held = access.metadata.uid.and_then(|uid| credentials.accesses.get(&uid));
+    if let Some(held) = held {
+        status.login = Some(held.login(held.active).to_owned());
+        status.active_slot = Some(held.active);
+    }
+    let conditions = &mut status.conditions;
+    let expired = access.spec.expires_at.is_some_and(|end| end <= now);
+    match outcome {
+        Ok(_) => {
+            status.observed_generation = generation;
+            if expired {
+                let message = "The access has run out; its logins are disabled.";
+                for kind in [ConditionType::Ready, ConditionType::CredentialsPublished] {
+                    conditions.set(kind, ConditionStatus::False, "Expired", message, now, generation);
+                }
+            } else {
+                let published = held.is_some_and(|held| held.published_at.is_some());
+                for kind in
+                    [ConditionType::Ready, ConditionType::AccessSynced, ConditionType::CredentialsPublished]
+                {
+                    let status = if published { ConditionStatus::True } else { ConditionStatus::False };
+                    let reason = if published { "Synced" } else { "NotPublished" };
+                    conditions.set(kind, status, reason, "", now, generation);
+                }
+            }
+        }
+        Err(trouble) => {
+            let (status, reason, message) = explain(trouble);
+            conditions.set(ConditionType::AccessSynced, status, reason, message.clone(), now, generation);
+            conditions.set(ConditionType::Ready, status, reason, message, now, generation);
+        }
+    }
+    if access.status == changed.status {
+        return Ok(None);
+    }
+    records::put(&changed).map(Some)
+}
+
+/// Status word, stable reason and sentence for what went wrong. A server that cannot be seen makes
+/// things unknown, not false.
+pub(crate) fn explain(trouble: &Trouble) -> (ConditionStatus, &'static str, String) {
+    match trouble {
+        Trouble::Engine(error) => {
+            let status = match error.fault {
+                Fault::Unreachable { .. } | Fault::Undetermined | Fault::Exhausted { .. } => {
+                    ConditionStatus::Unknown
+                }
+                _ => ConditionStatus::False,
+            };
+            (status, error.reason(), format!("{error}. {}", next_step(&error.fault)))
+        }
+        Trouble::Control(error) => {
+            let hint = error.hint.clone().unwrap_or_default();
+            (ConditionStatus::Unknown, "ControlPlaneTrouble", format!("{error}. {hint}"))
+        }
+    }
+}
+
+/// What a person can do about a server's fault.
+pub(crate) fn next_step(fault: &Fault) -> String {
+    match fault {
+        Fault::Unreachable { .. } => {
+            "Freehold keeps trying; check the instance's address and that the server is up.".into()
+        }
+        Fault::Unauthenticated => {
+            "Correct the admin user name or the secret that the instance refers to.".into()
+        }
+        Fault::Denied { missing } => format!("Give the admin login what it lacks: {missing}."),
+        Fault::ReadOnly => "Point the instance at the primary, or end the read-only mode.".into(),
+        Fault::Exhausted { .. } => "Free the resource on the server; Freehold keeps trying.".into(),
+        Fault::Busy { .. } | Fault::Undetermined | Fault::Injected => {
+            "Freehold tries again by itself.".into()
+        }
+        Fault::NameTaken { .. } => {
+            "Nothing was touched. Rename the database resource, or have the other one moved away by \
+             whoever owns it."
+                .into()
+        }
+        Fault::Fenced { .. } => {
+            "The server has seen a newer state of this control plane than the store holds. If the \
+             store was restored from a backup by copying files, restore it with `freehold admin \
+             restore` instead, which says so to Freehold."
+                .into()
+        }
+        Fault::ServerMismatch { .. } => {
+            "It looks like a clone or a restored copy. Point the instance at the original, or \
+             register this server as a new instance."
+                .into()
+        }
+        Fault::Missing { .. } => {
+            "It was removed behind Freehold's back. Restore it on the server, or delete the \
+             resource. Freehold does not make an empty one in its place."
+                .into()
+        }
+        Fault::Statement(_) | Fault::Unsupported { .. } | Fault::Invalid { .. } => {
+            "Change the manifest or the server accordingly and apply again.".into()
+        }
+    }
+}
+
+fn set_database_status(
+    database: &mut Database,
+    world: &World,
+    instance: &Instance,
+    outcome: &Result<Converged, Trouble>,
+    now: Timestamp,
+) {
+    let generation = database.metadata.generation;
+    let created = database.metadata.creation_timestamp;
+    let closed = world.state() == freehold_engine::DesiredState::Closed;
+    let settled = is_settled(world);
+    let status = database.status.get_or_insert_default();
+    match outcome {
+        Ok(converged) => {
+            status.observed_generation = generation;
+            status.checked_at = Some(converged.finished_at);
+            status.drift.clone_from(&converged.differences);
+            let open = status.drift.iter().filter(|d| !d.repaired).count();
+            set_drift(&mut status.conditions, &status.drift, settled, open, now, generation);
+            let conditions = &mut status.conditions;
+            let set = |conditions: &mut Conditions, kind, reason: &str| {
+                conditions.set(kind, ConditionStatus::True, reason, "", now, generation);
+            };
+            set(conditions, ConditionType::Provisioned, "Created");
+            set(conditions, ConditionType::AccessSynced, "Synced");
+            set(conditions, ConditionType::CredentialsPublished, "Published");
+            if closed {
+                let message = "Connections are refused. `freehold undelete` opens it again.";
+                let kind = ConditionType::Ready;
+                conditions.set(kind, ConditionStatus::False, "Closed", message, now, generation);
+            } else {
+                set(conditions, ConditionType::Ready, "Usable");
+                if status.request_to_usable_seconds.is_none() {
+                    status.request_to_usable_seconds = created.map(|at| seconds_between(at, now));
+                }
+            }
+        }
+        Err(trouble) => {
+            let (word, reason, message) = explain(trouble);
+            let was = status.conditions.is_true(ConditionType::Provisioned);
+            let message = format!("On instance {}: {message}", instance.metadata.name);
+            if !was {
+                let kind = ConditionType::Provisioned;
+                status.conditions.set(kind, word, reason, message.clone(), now, generation);
+            }
+            let kind = ConditionType::Ready;
+            status.conditions.set(kind, word, reason, message, now, generation);
+        }
+    }
+}
+
+fn set_drift(
+    conditions: &mut Conditions,
+    drift: &[Difference],
+    settled: bool,
+    open: usize,
+    now: Timestamp,
+    generation: u64,
+) {
+    let kind = ConditionType::Drifted;
+    let list = || drift.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("; ");
+    if open > 0 {
+        conditions.set(kind, ConditionStatus::True, "DifferencesFound", list(), now, generation);
+    } else if !drift.is_empty() && settled {
+        let message = format!("Found and repaired: {}", list());
+        conditions.set(kind, ConditionStatus::False, "Repaired", message, now, generation);
+    } else {
+        let quiet = conditions.get(kind).is_some_and(|c: &Condition| c.reason == "Repaired");
+        if !quiet {
+            conditions.set(kind, ConditionStatus::False, "InAgreement", "", now, generation);
+        }
+    }
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64().max(0.0)
+}
+
+/// A status is saved when it says something new, or when its last check was saved long ago: ten
+/// thousand databases in agreement cost few writes.
+fn worth_saving(before: &Database, after: &Database, interval: std::time::Duration) -> bool {
+    let strip = |database: &Database| {
+        let mut status: DatabaseStatus = database.status.clone().unwrap_or_default();
+        status.checked_at = None;
+        status
+    };
+    if strip(before) != strip(after) {
+        return true;
+    }
+    let at = |database: &Database| database.status.as_ref().and_then(|status| status.checked_at);
+    match (at(before), at(after)) {
+        (Some(before), Some(after)) => {
+            seconds_between(before, after) >= interval.as_secs_f64() / 2.0
+        }
+        (before, after) => before != after,
+    }
+}
+
+/// Seconds from request to use, when this is the moment.
+fn became_usable(before: &Database, after: &Database) -> Option<f64> {
+    let of = |database: &Database| {
+        database.status.as_ref().and_then(|status| status.request_to_usable_seconds)
+    };
+    if of(before).is_none() { of(after) } else { None }
+}

@@ -1,0 +1,186 @@
+//! From an Instance resource to its server: resolves secrets, starts local servers, keeps one
+//! handle per instance.
+//!
+//! A handle is kept until the instance's spec changes or the server refuses our login, so that a
+//! changed admin password is picked up from where the instance says it is.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use freehold_engine::{
+    ConnectTarget, EngineError, EngineHandle, Fault, Tls,
+    postgres::PostgresEngine,
+};
+use freehold_model::{
+    Entropy, Error, Uid,
+    kinds::{External, Instance, Local, TlsMode},
+};
+use tokio::sync::Mutex;
+
+use crate::{converge::Trouble, secrets::SecretResolver};
+
+/// A server that can be acted on, and where workloads find it.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    pub(crate) engine: EngineHandle,
+    /// The address workloads use.
+    pub(crate) endpoint: Endpoint,
+    /// How an administrator connects; the migrator uses the same address with its own login.
+    pub(crate) admin: ConnectTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// libpq's word.
+    pub(crate) sslmode: &'static str,
+    pub(crate) ca_pem: Option<String>,
+}
+
+struct Kept {
+    generation: u64,
+    connected: Connected,
+}
+
+pub(crate) struct Engines {
+    data_dir: PathBuf,
+    resolver: SecretResolver,
+    entropy: Arc<dyn Entropy>,
+    kept: Mutex<HashMap<Uid, Kept>>,
+    /// Starting a server twice at once would be a race for its files.
+    starting: Mutex<()>,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Engines {
+    pub(crate) fn new(data_dir: PathBuf, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            data_dir,
+            resolver: SecretResolver::default(),
+            entropy,
+            kept: Mutex::default(),
+            starting: Mutex::default(),
+        }
+    }
+
+    /// The server of an instance. Local servers are started when they are not running.
+    pub(crate) async fn connect(&self, instance: &Instance) -> Result<Connected, Trouble> {
+        let uid = instance.metadata.uid.ok_or_else(|| {
+            Error::internal("connecting to an instance", "it has no uid")
+        })?;
+        let generation = instance.metadata.generation;
+        if let Some(kept) = self.kept.lock().await.get(&uid)
+            && kept.generation == generation
+        {
+            return Ok(kept.connected.clone());
+        }
+        let connected = self.make(instance, uid).await?;
+        let kept = Kept { generation, connected: connected.clone() };
+        self.kept.lock().await.insert(uid, kept);
+        Ok(connected)
+    }
+
+    /// Forgets the handle, so that the next use resolves the secrets again and restarts a local
+    /// server that is gone.
+    pub(crate) async fn forget(&self, uid: Uid) {
+        self.kept.lock().await.remove(&uid);
+    }
+
+    /// Notes what an error says about the handle.
+    pub(crate) async fn note(&self, instance: &Instance, trouble: &Trouble) {
+        let Trouble::Engine(error) = trouble else { return };
+        let local = instance.spec.local.is_some();
+        let stale = matches!(error.fault, Fault::Unauthenticated)
+            || (local && matches!(error.fault, Fault::Unreachable { .. }));
+        if let (true, Some(uid)) = (stale, instance.metadata.uid) {
+            self.forget(uid).await;
+        }
+    }
+
+    async fn make(&self, instance: &Instance, uid: Uid) -> Result<Connected, Trouble> {
+        if instance.spec.engine.as_str() != "postgres" {
+            let what = format!("be driven: the engine {} is not built in", instance.spec.engine);
+            return Err(EngineError::new(Fault::Unsupported { what }, "connect").into());
+        }
+        match (&instance.spec.external, &instance.spec.local) {
+            (Some(external), _) => self.external(instance, external).await,
+            (None, Some(local)) => self.local(local, uid).await,
+            (None, None) => {
+                let error = Error::invalid("an instance is neither external nor local");
+                Err(Trouble::Control(error))
+            }
+        }
+    }
+
+    async fn external(
+        &self,
+        instance: &Instance,
+        external: &External,
+    ) -> Result<Connected, Trouble> {
+        let password = match &external.password {
+            Some(reference) => Some(self.resolver.resolve(reference).await?),
+            None => None,
+        };
+        let ca_pem = match &external.ca {
+            Some(reference) => Some(self.resolver.resolve(reference).await?.expose().to_owned()),
+            None => None,
+        };
+        let (tls, sslmode) = match external.tls {
+            TlsMode::Disable => (Tls::Disable, "disable"),
+            TlsMode::Prefer => (Tls::Prefer, "prefer"),
+            TlsMode::VerifyFull => (Tls::VerifyFull { ca_pem: ca_pem.clone() }, "verify-full"),
+        };
+        let port = external.port.unwrap_or(5432);
+        let admin = ConnectTarget {
+            host: external.host.clone(),
+            port,
+            username: external.username.clone(),
+            password,
+            database: external.admin_database.clone().unwrap_or_else(|| "postgres".to_owned()),
+            tls,
+            application_name: format!("freehold/{}", instance.metadata.name),
+            connect_timeout: CONNECT_TIMEOUT,
+        };
+        let workload = external.workload_endpoint.as_ref();
+        let endpoint = Endpoint {
+            host: workload.map_or(&external.host, |endpoint| &endpoint.host).clone(),
+            port: workload.and_then(|endpoint| endpoint.port).unwrap_or(port),
+            sslmode,
+            ca_pem,
+        };
+        Ok(Connected {
+            engine: EngineHandle::new(PostgresEngine::new(admin.clone())),
+            endpoint,
+            admin,
+        })
+    }
+
+    async fn local(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
+        let _one_at_a_time = self.starting.lock().await;
+        let directory = self.data_dir.join("instances").join(uid.to_string());
+        let admin: ConnectTarget = local_server(&directory, local)?;
+        let endpoint = Endpoint {
+            host: admin.host.clone(),
+            port: admin.port,
+            sslmode: "disable",
+            ca_pem: None,
+        };
+        Ok(Connected {
+            engine: EngineHandle::new(PostgresEngine::new(admin.clone())),
+            endpoint,
+            admin,
+        })
+    }
+}
+
+impl std::fmt::Debug for Engines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engines").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+fn local_server(_: &std::path::Path, _: &Local) -> Result<ConnectTarget, Trouble> {
+    let what = "make local servers yet".to_owned();
+    Err(EngineError::new(Fault::Unsupported { what }, "start a local server").into())
+}

@@ -1,0 +1,300 @@
+//! From an accepted manifest to a database that a program can use.
+
+use std::time::Duration;
+
+use freehold_engine::LoginState;
+use freehold_model::{
+    ConditionStatus, ConditionType, Uid,
+    kinds::{Database, Instance, Placement},
+};
+use freehold_plan::naming;
+use freehold_store::Batch;
+use freehold_workflow::{Cancel, Next, Operation, StepContext, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::{from_control, from_trouble, tell, world};
+use crate::{
+    converge::{Acting, Trouble},
+    credentials::batch_of,
+    records,
+    start::Control,
+    world::{World, owner},
+};
+
+/// How long to wait before looking again for an instance with room, unless something changes.
+const PLACING_PAUSE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Provision {
+    pub(crate) control: Control,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub(crate) enum ProvisionState {
+    /// Choose an instance and promise room on it.
+    Place,
+    /// Take the name on the server.
+    Reserve { instance: Uid },
+    /// Choose logins and passwords and save them.
+    Credentials { instance: Uid },
+    /// Make it all on the server.
+    Create { instance: Uid },
+    /// Undo: give the name and the room back.
+    GiveUp { instance: Option<Uid> },
+}
+
+impl Operation for Provision {
+    const VERB: &'static str = "provision";
+    type State = ProvisionState;
+
+    fn state_name(&self, state: &ProvisionState) -> &'static str {
+        match state {
+            ProvisionState::Place => "Place",
+            ProvisionState::Reserve { .. } => "Reserve",
+            ProvisionState::Credentials { .. } => "Credentials",
+            ProvisionState::Create { .. } => "Create",
+            ProvisionState::GiveUp { .. } => "GiveUp",
+        }
+    }
+
+    async fn step(
+        &self,
+        step: &StepContext,
+        state: ProvisionState,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let world = world(&self.control, step).await?;
+        match state {
+            ProvisionState::Place => self.place(step, world).await,
+            ProvisionState::Reserve { instance } => self.reserve(step, &world, instance).await,
+            ProvisionState::Credentials { instance } => self.credentials(world, instance),
+            ProvisionState::Create { instance } => self.create(step, &world, instance).await,
+            ProvisionState::GiveUp { instance } => self.give_up(step, &world, instance).await,
+        }
+    }
+
+    fn cancel(&self, state: ProvisionState) -> Cancel<ProvisionState> {
+        match state {
+            ProvisionState::Place => Cancel::Undo(ProvisionState::GiveUp { instance: None }),
+            ProvisionState::Reserve { instance } | ProvisionState::Credentials { instance } => {
+                Cancel::Undo(ProvisionState::GiveUp { instance: Some(instance) })
+            }
+            ProvisionState::Create { .. } => Cancel::Refuse {
+                reason: "The database may exist already. Let it finish, then `freehold delete` it."
+                    .to_owned(),
+            },
+            ProvisionState::GiveUp { .. } => {
+                Cancel::Refuse { reason: "It is being given up already.".to_owned() }
+            }
+        }
+    }
+}
+
+impl Provision {
+    async fn place(
+        &self,
+        step: &StepContext,
+        world: World,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let control = &self.control;
+        let mut database = world.database;
+        if let Some(placement) = database.status.as_ref().and_then(|s| s.placement.as_ref()) {
+            let instance = placement.instance_uid;
+            return Ok(Next::go(ProvisionState::Reserve { instance }, "placed already"));
+        }
+        let key = database.key();
+        let (environment, team) = {
+            let owner = owner(&database).map_err(from_control)?;
+            (owner.environment.clone(), owner.team.clone())
+        };
+        let placing = control
+            .decide_placement(&environment, &team, &database, &world.class)
+            .await
+            .map_err(from_control)?;
+        let summary = placing.decision.summary();
+        let Some((instance, promise)) = placing.promise(&database).map_err(from_control)? else {
+            let way_out = placing.decision.way_out.as_ref().map(ToString::to_string);
+            let message = format!("{summary} {}", way_out.unwrap_or_default());
+            let kind = ConditionType::Placed;
+            tell(control, step, kind, ConditionStatus::False, "NoCandidate", &message).await;
+            let until = step.now + PLACING_PAUSE;
+            return Ok(Next::wait(ProvisionState::Place, until, message));
+        };
+        let now = control.clock.now();
+        let generation = database.metadata.generation;
+        let Some(instance_uid) = instance.metadata.uid else {
+            return Err(StepError::retry("the chosen instance has no uid"));
+        };
+        let status = database.status.get_or_insert_default();
+        status.placement = Some(Placement {
+            instance: instance.metadata.name.clone(),
+            instance_uid,
+            since: now,
+            reason: summary.clone(),
+            load: placing.request.load,
+        });
+        let name = naming::database_name(&environment, &team, &key.name);
+        status.database_name = Some(name);
+        let conditions = &mut status.conditions;
+        let yes = ConditionStatus::True;
+        conditions.set(ConditionType::Placed, yes, "Placed", summary.clone(), now, generation);
+        let kind = ConditionType::Ready;
+        let message = "The database is being made.";
+        conditions.set(kind, ConditionStatus::False, "Provisioning", message, now, generation);
+        let mut entry = control.journal.internal("database.place", &key);
+        entry.operation = Some(step.id);
+        entry.details = serde_json::json!({ "instance": instance.metadata.name, "why": summary });
+        let unchanged = records::unchanged(instance);
+        let also = Batch {
+            // The instance must not have been deleted between the decision and the promise. Its
+            // status may have moved on: then the step runs again on the newer one.
+            preconditions: vec![unchanged.map_err(from_control)?],
+            writes: vec![
+                promise,
+                records::put(&database).map_err(from_control)?,
+                control.journal.write(&entry),
+            ],
+        };
+        let state = ProvisionState::Reserve { instance: instance_uid };
+        Ok(Next::go(state, format!("placed on {}: {summary}", instance.metadata.name)).also(also))
+    }
+
+    async fn reserve(
+        &self,
+        step: &StepContext,
+        world: &World,
+        instance: Uid,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let reserved = self.reserve_on_server(step, world).await;
+        if let Err(trouble) = reserved {
+            let kind = ConditionType::Provisioned;
+            return Err(from_trouble(&self.control, step, kind, trouble).await);
+        }
+        let state = ProvisionState::Credentials { instance };
+        Ok(Next::go(state, "the name on the server is taken for this database"))
+    }
+
+    async fn reserve_on_server(&self, step: &StepContext, world: &World) -> Result<(), Trouble> {
+        let control = &self.control;
+        let instance = placed_on(control, world).await?;
+        let connected = control.engines.connect(&instance).await?;
+        let name = world.server_name()?;
+        let stamp = world.stamp(control.identity.id)?;
+        let fence = control.fence(step.epoch, &step.id.to_string());
+        let reserved = connected.engine.reserve(name, &stamp, &fence, &step.gate).await;
+        if let Err(error) = reserved {
+            let trouble = Trouble::Engine(error);
+            control.engines.note(&instance, &trouble).await;
+            return Err(trouble);
+        }
+        Ok(())
+    }
+
+    fn credentials(
+        &self,
+        mut world: World,
+        instance: Uid,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let write = self.control.credentials.complete(&mut world).map_err(from_control)?;
+        let next = Next::go(ProvisionState::Create { instance }, "credentials are chosen and sealed");
+        Ok(match write {
+            Some(write) => next.also(batch_of([write])),
+            None => next,
+        })
+    }
+
+    async fn create(
+        &self,
+        step: &StepContext,
+        world: &World,
+        instance: Uid,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let control = &self.control;
+        let mut fresh = world.clone();
+        let incomplete = control.credentials.complete(&mut fresh).map_err(from_control)?;
+        if incomplete.is_some() {
+            // Accesses were added meanwhile: their credentials are saved before they are used.
+            let state = ProvisionState::Credentials { instance };
+            return Ok(Next::go(state, "accesses have changed meanwhile"));
+        }
+        let server = placed_on(control, world).await.map_err(from_control)?;
+        let outcome = self.converge(step, world, &server).await;
+        match outcome {
+            Ok(_) => {
+                let mut also =
+                    control.outcome_writes(world, &server, &outcome).map_err(from_control)?;
+                let mut entry = control.journal.internal("database.provision", &step.target);
+                entry.operation = Some(step.id);
+                entry.outcome = freehold_audit::Outcome::Succeeded;
+                also.writes.push(control.journal.write(&entry));
+                let output = serde_json::json!({
+                    "instance": server.metadata.name,
+                    "databaseName": world.server_name().ok(),
+                });
+                Ok(Next::done(output, "the database is usable").also(also))
+            }
+            Err(trouble) => {
+                control.engines.note(&server, &trouble).await;
+                Err(from_trouble(control, step, ConditionType::Provisioned, trouble).await)
+            }
+        }
+    }
+
+    async fn converge(
+        &self,
+        step: &StepContext,
+        world: &World,
+        server: &Instance,
+    ) -> Result<crate::converge::Converged, Trouble> {
+        let connected = self.control.engines.connect(server).await?;
+        let actor = step.id.to_string();
+        let acting = Acting { epoch: step.epoch, actor: &actor, gate: &step.gate, survey: None };
+        self.control.converge(world, &connected, LoginState::Disabled, &acting).await
+    }
+
+    async fn give_up(
+        &self,
+        step: &StepContext,
+        world: &World,
+        instance: Option<Uid>,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let control = &self.control;
+        let mut also = Batch::new();
+        if let Some(instance) = instance {
+            let server = placed_on(control, world).await.map_err(from_control)?;
+            let given = async {
+                let connected = control.engines.connect(&server).await?;
+                let stamp = world.stamp(control.identity.id)?;
+                let fence = control.fence(step.epoch, &step.id.to_string());
+                let name = world.server_name()?;
+                connected.engine.release(name, &stamp, &fence, &step.gate).await?;
+                Ok::<_, Trouble>(())
+            };
+            if let Err(trouble) = given.await {
+                return Err(from_trouble(control, step, ConditionType::Provisioned, trouble).await);
+            }
+            also.writes.extend(
+                control.release_promise(instance, step.target_uid).await.map_err(from_control)?,
+            );
+        }
+        let mut database: Database = world.database.clone();
+        let generation = database.metadata.generation;
+        let status = database.status.get_or_insert_default();
+        status.placement = None;
+        status.database_name = None;
+        let message = "Provisioning was cancelled. Delete the resource, or apply it again changed.";
+        let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
+        status.conditions.set(kind, no, "Cancelled", message, control.clock.now(), generation);
+        also.writes.push(records::put(&database).map_err(from_control)?);
+        Ok(Next::done(serde_json::Value::Null, "given up").also(also))
+    }
+}
+
+/// The instance that the database was placed on.
+pub(super) async fn placed_on(
+    control: &Control,
+    world: &World,
+) -> freehold_model::Result<Instance> {
+    world.instance(&control.records).await?.ok_or_else(|| {
+        freehold_model::Error::internal("finding a database's instance", "it is not placed")
+    })
+}

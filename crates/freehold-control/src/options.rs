@@ -1,0 +1,49 @@
+//! How one server of the control plane is set up.
+
+use std::{path::PathBuf, time::Duration};
+
+use freehold_model::{Gate, Name};
+
+use crate::secrets::KeySource;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// This server's name among several, e.g. `host:pid`; holds leases.
+    pub name: String,
+    /// Where local instances, the token file and scratch files live.
+    pub data_dir: PathBuf,
+    /// Where the key-encryption key is.
+    pub key: KeySource,
+    /// Made at first start.
+    pub default_environment: Name,
+    /// The program that is started as `PROGRAM runner` for each migration.
+    pub runner_program: PathBuf,
+    /// Operations driven at once.
+    pub workers: usize,
+    /// How often instances are looked at.
+    pub reconcile_interval: Duration,
+    /// How often every database is compared with what is declared.
+    pub drift_interval: Duration,
+    /// How long a silent worker keeps its target.
+    pub lease_ttl: Duration,
+    /// Closed by tests.
+    pub gate: Gate,
+}
+
+impl Options {
+    /// Settings that suit one server for a small company.
+    pub fn new(name: impl Into<String>, data_dir: PathBuf, runner_program: PathBuf) -> Self {
+        Self {
+            name: name.into(),
+            key: KeySource::File { path: data_dir.join("key"), generate: true },
+            data_dir,
+            default_environment: Name::new("local").expect("a valid name"),
+            runner_program,
+            workers: 16,
+            reconcile_interval: Duration::from_secs(15),
+            drift_interval: Duration::from_secs(300),
+            lease_ttl: Duration::from_secs(30),
+            gate: Gate::open(),
+        }
+    }
+}

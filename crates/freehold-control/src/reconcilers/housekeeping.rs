@@ -1,0 +1,29 @@
+//! Removes what nobody needs any more: expired records, old changes, operations that ended long ago.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio_util::sync::CancellationToken;
+
+use crate::start::Control;
+
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Readers of the change feed reconnect within this time or start over.
+const KEEP_CHANGES: Duration = Duration::from_secs(60 * 60);
+const KEEP_OPERATIONS: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        if let Err(error) = control.store.purge(KEEP_CHANGES).await {
+            tracing::warn!(%error, "expired records could not be removed");
+        }
+        let before = control.clock.now() - KEEP_OPERATIONS;
+        if let Err(error) = control.operations.purge(before).await {
+            tracing::warn!(%error, "old operations could not be removed");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Looks at every server: starts local ones, notes version, identity, size, and whether it answers.
+
+use std::{collections::HashMap, time::Duration};
+
+use freehold_engine::InstanceFacts;
+use freehold_model::{
+    ConditionStatus, ConditionType, Kind, Result, ServerIdentity, Uid,
+    kinds::{Instance, InstanceStatus},
+};
+use freehold_store::Range;
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::pause;
+use crate::{
+    converge::{Trouble, explain},
+    engines::Connected,
+    operations::placing::EXTENSIONS_SETTING,
+    start::Control,
+};
+
+/// Servers looked at at once; a dead one takes a place only until its timeout.
+const CONCURRENCY: usize = 16;
+/// A look that takes longer counts as not having seen the server.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
+
+/// When each instance was looked at last by this server, and at which generation.
+type Looked = Mutex<HashMap<Uid, (Instant, u64)>>;
+
+pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
+    let looked = Looked::default();
+    loop {
+        if let Err(error) = round(control, &looked, &shutdown).await {
+            tracing::warn!(%error, "a round over the instances was cut short");
+        }
+        if !pause(control, control.options.reconcile_interval, &shutdown).await {
+            return;
+        }
+    }
+}
+
+async fn round(control: &Control, looked: &Looked, shutdown: &CancellationToken) -> Result<()> {
+    let instances: Vec<Instance> = control.records.all(Kind::Instance, Range::All).await?;
+    let looks = stream::iter(instances).for_each_concurrent(CONCURRENCY, |instance| async move {
+        if !due(control, looked, &instance).await {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            done = look(control, &instance) => if let Err(error) = done {
+                tracing::warn!(instance = %instance.metadata.name, %error, "an instance's status could not be saved");
+            }
+        }
+    });
+    looks.await;
+    Ok(())
+}
+
+async fn due(control: &Control, looked: &Looked, instance: &Instance) -> bool {
+    let Some(uid) = instance.metadata.uid else { return false };
+    let generation = instance.metadata.generation;
+    let mut looked = looked.lock().await;
+    let fresh = looked.get(&uid).is_some_and(|(at, seen)| {
+        *seen == generation && at.elapsed() < control.options.reconcile_interval
+    });
+    if !fresh {
+        looked.insert(uid, (Instant::now(), generation));
+    }
+    !fresh
+}
+
+async fn look(control: &Control, instance: &Instance) -> Result<()> {
+    let seen = tokio::time::timeout(LOOK_LIMIT, inspect(control, instance)).await;
+    let seen = seen.unwrap_or_else(|_| {
+        let detail = format!("no answer within {} s", LOOK_LIMIT.as_secs());
+        let fault = freehold_engine::Fault::Unreachable { detail };
+        Err(Trouble::Engine(freehold_engine::EngineError::new(fault, "inspect the server")))
+    });
+    if let Err(trouble) = &seen {
+        control.engines.note(instance, trouble).await;
+    }
+    let now = control.clock.now();
+    let refresh = control.options.drift_interval;
+    control
+        .records
+        .update::<_, _>(&instance.key(), |live: &mut Instance, _| {
+            if live.metadata.uid != instance.metadata.uid {
+                return false;
+            }
+            let before = live.status.clone();
+            tell(live, &seen, now);
+            worth_saving(before.as_ref(), live.status.as_ref(), refresh)
+        })
+        .await
+        .map(|_| ())
+}
+
+async fn inspect(
+    control: &Control,
+    instance: &Instance,
+) -> Result<(InstanceFacts, Connected), Trouble> {
+    let connected = control.engines.connect(instance).await?;
+    let facts = connected.engine.inspect().await?;
+    Ok((facts, connected))
+}
+
+fn tell(
+    instance: &mut Instance,
+    seen: &Result<(InstanceFacts, Connected), Trouble>,
+    now: Timestamp,
+) {
+    let generation = instance.metadata.generation;
+    let before = instance.status.as_ref().and_then(|status| status.server_identity.clone());
+    let status = instance.status.get_or_insert_default();
+    status.observed_generation = generation;
+    let (word, reason, message) = match seen {
+        Ok((facts, connected)) => {
+            let verdict = judge(facts, before.as_ref());
+            if verdict.0 == ConditionStatus::True {
+                note_facts(status, facts, connected, now);
+            }
+            verdict
+        }
+        Err(trouble) => explain(trouble),
+    };
+    for kind in [ConditionType::Reachable, ConditionType::Ready] {
+        status.conditions.set(kind, word, reason, message.clone(), now, generation);
+    }
+}
+
+/// Whether what was seen can be worked with.
+fn judge(
+    facts: &InstanceFacts,
+    known: Option<&ServerIdentity>,
+) -> (ConditionStatus, &'static str, String) {
+    if let Some(known) = known.filter(|known| **known != facts.identity) {
+        let message = format!(
+            "The server's identity is {}; it was {known}. It looks like another server or a \
+             restored copy. Point the instance at the original, or register this server as a new \
+             instance.",
+            facts.identity
+        );
+        return (ConditionStatus::False, "ServerMismatch", message);
+    }
+    if facts.read_only {
+        let message = "The server takes no writes. Point the instance at the primary.".to_owned();
+        return (ConditionStatus::False, "ServerReadOnly", message);
+    }
+    if !facts.missing_rights.is_empty() {
+        let missing = facts.missing_rights.join("; ");
+        let message = format!("The admin login lacks rights: {missing}.");
+        return (ConditionStatus::False, "AdminLacksRight", message);
+    }
+    (ConditionStatus::True, "Answering", String::new())
+}
+
+fn note_facts(
+    status: &mut InstanceStatus,
+    facts: &InstanceFacts,
+    connected: &Connected,
+    now: Timestamp,
+) {
+    let endpoint = &connected.endpoint;
+    let host = if endpoint.host.contains(':') {
+        format!("[{}]", endpoint.host)
+    } else {
+        endpoint.host.clone()
+    };
+    status.version = Some(facts.version.clone());
+    status.server_identity = Some(facts.identity.clone());
+    status.address = Some(format!("{host}:{}", endpoint.port));
+    status.observed_at = Some(now);
+    status.databases = Some(facts.databases);
+    status.size_bytes = Some(facts.size_bytes);
+    status.connections = Some(facts.connections);
+    status.connections_max = Some(facts.connections_max);
+    status.settings.clone_from(&facts.settings);
+    let extensions = facts.extensions_available.join(",");
+    status.settings.insert(EXTENSIONS_SETTING.to_owned(), extensions);
+}
+
+/// Sizes move all the time: they are saved when something else changed, or now and then.
+fn worth_saving(
+    before: Option<&InstanceStatus>,
+    after: Option<&InstanceStatus>,
+    refresh: Duration,
+) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let strip = |status: &InstanceStatus| InstanceStatus {
+        observed_at: None,
+        size_bytes: None,
+        connections: None,
+        databases: None,
+        ..status.clone()
+    };
+    if strip(before) != strip(after) {
+        return true;
+    }
+    match (before.observed_at, after.observed_at) {
+        (Some(before), Some(after)) => {
+            after.duration_since(before).as_secs_f64() >= refresh.as_secs_f64() / 4.0
+        }
+        (before, after) => before != after,
+    }
+}
