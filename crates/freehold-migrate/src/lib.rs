@@ -5,7 +5,9 @@ mod history;
 mod migrations;
 mod name;
 mod plan;
+mod quote;
 mod refusal;
+mod runner;
 mod script;
 mod state;
 mod version;
@@ -17,6 +19,10 @@ pub use migrations::{Migration, Migrations};
 pub use name::{FileRole, RefusedName, ScriptKind, ScriptName, role_of};
 pub use plan::{Plan, plan};
 pub use refusal::{Place, Refusal, RefusalCode};
+pub use runner::{
+    AppliedScript, HISTORY_TABLE, LockHolder, Migrator, Observer, PlannedScript, RunEvent,
+    RunFailure, RunOptions, RunReport, StatementFailure, Status, StopHandle, lock_id, status,
+};
 pub use script::{
     Mode, Script, ScriptConfig, SplitError, Statement, StatementClass, TransactionControl, Warning,
     split,

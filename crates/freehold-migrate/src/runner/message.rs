@@ -1,0 +1,284 @@
+//! What is sent to the server in one go, and the way back from its error to a place in the file.
+//!
+//! Statements that follow each other go in one message, as the script has them: that saves a round
+//! trip per statement, which decides how long a script with 100,000 small INSERTs takes. A small
+//! script is one message altogether, from the opening of its transaction to the commit.
+
+use std::{borrow::Cow, ops::Range};
+
+use freehold_engine::StatementError;
+
+use crate::{Script, StatementClass, script::place::byte_offset};
+
+/// Larger messages would not be faster, only make progress and cancelling coarser.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// A stretch of a script's statements that is sent at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Statements, by index.
+    Batch(Range<usize>),
+    /// One `COPY … FROM STDIN` with its data.
+    Copy(usize),
+}
+
+pub(super) fn pieces(script: &Script<'_>) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for (index, statement) in script.statements.iter().enumerate() {
+        let is_copy = matches!(statement.class, StatementClass::CopyFromStdin { .. });
+        let is_full = start < index && statement.end - script.statements[start].start > BATCH_BYTES;
+        if (is_copy || is_full) && start < index {
+            pieces.push(Piece::Batch(start..index));
+            start = index;
+        }
+        if is_copy {
+            pieces.push(Piece::Copy(index));
+            start = index + 1;
+        }
+    }
+    if start < script.statements.len() {
+        pieces.push(Piece::Batch(start..script.statements.len()));
+    }
+    pieces
+}
+
+/// One message: statements of ours around statements of the script.
+pub(super) struct Message<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// Bytes and statements of ours that come first.
+    lead_bytes: usize,
+    lead_statements: usize,
+    /// The script's statements in it.
+    pub(super) body: Range<usize>,
+    body_bytes: usize,
+    /// What the statements of ours after the body are, in order.
+    tail: &'static [Own],
+}
+
+/// A statement of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Opening,
+    Restore,
+    HistoryRow,
+    Commit,
+}
+
+/// Where the server's error belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// Byte offset in the script.
+    At(usize),
+    /// Somewhere in these offsets.
+    Between(usize, usize),
+    /// Not in the script's text.
+    Own(Own),
+}
+
+impl<'a> Message<'a> {
+    /// The script's statements as they stand, nothing copied.
+    pub(super) fn plain(script: &Script<'a>, body: Range<usize>) -> Self {
+        let text = body_text(script, &body);
+        Self {
+            text: Cow::Borrowed(text),
+            lead_bytes: 0,
+            lead_statements: 0,
+            body_bytes: text.len(),
+            body,
+            tail: &[],
+        }
+    }
+
+    /// The opening of the transaction alone.
+    pub(super) fn opening(opening: &'a str) -> Self {
+        Self {
+            text: Cow::Borrowed(opening),
+            lead_bytes: opening.len(),
+            lead_statements: 1,
+            body: 0..0,
+            body_bytes: 0,
+            tail: &[],
+        }
+    }
+
+    /// The end of the transaction alone.
+    pub(super) fn closing(closing: &'a str) -> Self {
+        Self {
+            text: Cow::Borrowed(closing),
+            lead_bytes: 0,
+            lead_statements: 0,
+            body: 0..0,
+            body_bytes: 0,
+            tail: TAIL,
+        }
+    }
+
+    /// A whole script.
+    pub(super) fn whole(script: &Script<'a>, opening: &str, closing: &str) -> Self {
+        let body = 0..script.statements.len();
+        let body_text = body_text(script, &body);
+        let mut text = String::with_capacity(opening.len() + body_text.len() + closing.len() + 4);
+        text.push_str(opening);
+        text.push_str(";\n");
+        let lead_bytes = text.len();
+        text.push_str(body_text);
+        if !body_text.is_empty() {
+            text.push_str(";\n");
+        }
+        text.push_str(closing);
+        Self {
+            text: Cow::Owned(text),
+            lead_bytes,
+            lead_statements: 1,
+            body,
+            body_bytes: body_text.len(),
+            tail: TAIL,
+        }
+    }
+
+    pub(super) fn commits(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
+    /// From the server's position, or the number of statements that were done, to the script.
+    pub(super) fn locate(
+        &self,
+        script: &Script<'_>,
+        error: &StatementError,
+        completed: Option<u64>,
+    ) -> Spot {
+        if let Some(position) = error.position {
+            let at = byte_offset(&self.text, position);
+            if at < self.lead_bytes {
+                return Spot::Own(Own::Opening);
+            }
+            if at - self.lead_bytes <= self.body_bytes && !self.body.is_empty() {
+                return Spot::At(self.start(script) + at - self.lead_bytes);
+            }
+        }
+        let Some(done) = completed.and_then(|done| usize::try_from(done).ok()) else {
+            return self.somewhere(script);
+        };
+        let Some(done) = done.checked_sub(self.lead_statements) else {
+            return Spot::Own(Own::Opening);
+        };
+        match done.checked_sub(self.body.len()) {
+            None => Spot::At(script.statements[self.body.start + done].start),
+            Some(own) => Spot::Own(self.tail.get(own).copied().unwrap_or(Own::Commit)),
+        }
+    }
+
+    fn start(&self, script: &Script<'_>) -> usize {
+        script.statements[self.body.start].start
+    }
+
+    fn somewhere(&self, script: &Script<'_>) -> Spot {
+        match self.body.len() {
+            0 if self.commits() => Spot::Own(Own::Commit),
+            0 => Spot::Own(Own::Opening),
+            1 if !self.commits() => Spot::At(self.start(script)),
+            _ => Spot::Between(
+                self.start(script),
+                script.statements[self.body.end - 1].start,
+            ),
+        }
+    }
+}
+
+/// The statements at the end of every transaction: see [`super::execute`].
+const TAIL: &[Own] = &[Own::Restore, Own::Restore, Own::HistoryRow, Own::Commit];
+
+fn body_text<'a>(script: &Script<'a>, body: &Range<usize>) -> &'a str {
+    if body.is_empty() {
+        return "";
+    }
+    let start = script.statements[body.start].start;
+    let end = script.statements[body.end - 1].end;
+    &script.text[start..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ScriptConfig, ScriptKind, ScriptName};
+
+    fn script(text: &str) -> Script<'_> {
+        let name = ScriptName {
+            kind: ScriptKind::Repeatable,
+            description: String::new(),
+        };
+        Script::load("R__x.sql", &name, text.as_bytes(), ScriptConfig::default()).expect("valid")
+    }
+
+    fn error(position: Option<u32>) -> StatementError {
+        StatementError {
+            sqlstate: String::new(),
+            message: String::new(),
+            detail: None,
+            hint: None,
+            position,
+            context: None,
+        }
+    }
+
+    #[test]
+    fn copies_stand_alone_and_batches_stay_small() {
+        let text = format!(
+            "select 1; select 2; COPY t FROM stdin;\n1\n\\.\nselect '{}'; select 4; select '{}';",
+            "x".repeat(BATCH_BYTES),
+            "y".repeat(BATCH_BYTES)
+        );
+        assert_eq!(
+            pieces(&script(&text)),
+            [
+                Piece::Batch(0..2),
+                Piece::Copy(2),
+                Piece::Batch(3..4),
+                Piece::Batch(4..5),
+                Piece::Batch(5..6)
+            ]
+        );
+        assert_eq!(pieces(&script("-- nothing")), []);
+    }
+
+    #[test]
+    fn positions_and_counts_lead_back_to_the_script() {
+        let text = "-- ä\nselect 'ö'; select bad; select 3";
+        let script = script(text);
+        let message = Message::whole(&script, "BEGIN", "A;B;INSERT x;COMMIT");
+        let bad = text.find("bad").expect("it is there");
+        let position = message
+            .text
+            .chars()
+            .position(|c| c == 'b')
+            .expect("it is there")
+            + 1;
+        let position = u32::try_from(position).expect("small");
+        assert_eq!(
+            message.locate(&script, &error(Some(position)), None),
+            Spot::At(bad)
+        );
+        assert_eq!(
+            message.locate(&script, &error(Some(1)), None),
+            Spot::Own(Own::Opening)
+        );
+        let by_count = |completed| message.locate(&script, &error(None), Some(completed));
+        assert_eq!(by_count(0), Spot::Own(Own::Opening));
+        assert_eq!(by_count(2), Spot::At(script.statements[1].start));
+        assert_eq!(by_count(6), Spot::Own(Own::HistoryRow));
+        assert_eq!(by_count(7), Spot::Own(Own::Commit));
+        let anywhere = message.locate(&script, &error(None), None);
+        assert_eq!(
+            anywhere,
+            Spot::Between(script.statements[0].start, script.statements[2].start)
+        );
+        let plain = Message::plain(&script, 1..3);
+        assert_eq!(plain.text, "select bad; select 3");
+        assert_eq!(plain.locate(&script, &error(Some(8)), None), Spot::At(bad));
+        assert_eq!(
+            plain.locate(&script, &error(None), Some(1)),
+            Spot::At(script.statements[2].start)
+        );
+    }
+}
