@@ -220,6 +220,10 @@ fn refine(definitions: &mut Map<String, Value>) {
         let Value::Object(additions) = additions else {
             continue;
         };
+        if additions.contains_key("type") {
+            // It says everything itself.
+            target.retain(|keyword, _| matches!(keyword.as_str(), "description" | "default"));
+        }
         target.extend(additions);
     }
 }
