@@ -203,31 +203,29 @@ pub fn check<S: Scenario>(scenario: &S, options: &Options) -> Report {
     report.points = points;
     report.cases = cases.len();
     let next = AtomicUsize::new(0);
-    let results: Vec<_> = std::thread::scope(|scope| {
+    let mut ran: Vec<_> = std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..options.parallel.max(1))
             .map(|_| {
                 scope.spawn(|| {
-                    let mut found = Vec::new();
-                    let mut run = 0;
-                    while began.elapsed() < options.budget
-                        && let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed))
-                    {
-                        found.extend(case::run(scenario, case, &reference, options.patience));
-                        run += 1;
+                    let mut ran = Vec::new();
+                    while began.elapsed() < options.budget {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(case) = cases.get(at) else { break };
+                        let found = case::run(scenario, case, &reference, options.patience);
+                        ran.push((at, found));
                     }
-                    (run, found)
+                    ran
                 })
             })
             .collect();
         let ended = lanes.into_iter().map(|lane| lane.join());
         ended
-            .map(|lane| lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|lane| lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
-    for (run, found) in results {
-        report.cases_run += run;
-        report.divergences.extend(found);
-    }
+    ran.sort_by_key(|(at, _)| *at);
+    report.cases_run = ran.len();
+    report.divergences = ran.into_iter().flat_map(|(_, found)| found).collect();
     report.took = began.elapsed();
     report
 }

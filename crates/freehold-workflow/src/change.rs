@@ -8,7 +8,7 @@ use freehold_store::Batch;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use crate::{OperationRecord, erased::NamedState};
+use crate::{OperationRecord, erased::NamedState, record::AT_ONCE};
 
 /// One save by a worker: what has come about, a line for people, records to save with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,17 +87,21 @@ pub(crate) fn applied(
     let mut progress = None;
     let mut told = true;
     match &change.what {
-        What::Go(state) => advance(&mut new, state, OperationPhase::Running, now),
-        What::Wait { state, until } => advance(&mut new, state, OperationPhase::Waiting, *until),
+        What::Go(state) => advance(&mut new, state),
+        What::Wait { state, until } => {
+            advance(&mut new, state);
+            new.phase = OperationPhase::Waiting;
+            new.due_at_ms = Some(until.as_millisecond());
+        }
         What::CancelAccepted(state) => {
-            advance(&mut new, state, OperationPhase::Running, now);
+            advance(&mut new, state);
             if let Some(cancellation) = &mut new.cancellation {
                 cancellation.accepted = true;
             }
         }
         What::Park { state, hint } => {
             if let Some(state) = state {
-                advance(&mut new, state, OperationPhase::NeedsAttention, now);
+                advance(&mut new, state);
             }
             new.phase = OperationPhase::NeedsAttention;
             new.due_at_ms = None;
@@ -149,16 +153,12 @@ pub(crate) fn applied(
     (new, event)
 }
 
-fn advance(
-    record: &mut OperationRecord,
-    state: &NamedState,
-    phase: OperationPhase,
-    due: Timestamp,
-) {
+/// On to a state, to be run at once.
+fn advance(record: &mut OperationRecord, state: &NamedState) {
     record.state = state.json.clone();
     record.state_name.clone_from(&state.name);
-    record.phase = phase;
-    record.due_at_ms = Some(due.as_millisecond());
+    record.phase = OperationPhase::Running;
+    record.due_at_ms = Some(AT_ONCE);
     record.attempts = 0;
     record.panics = 0;
     record.hint = None;

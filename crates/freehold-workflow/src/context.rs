@@ -141,3 +141,24 @@ impl Progress {
         self.0.subscribe()
     }
 }
+
+/// Runs a whole piece of idempotent work between the fault points `step <name>`, and again when a
+/// fault closes the point after it: the fault harness proves with it that a second run changes
+/// nothing. The runner does the same around every step; this is for reconcilers' passes.
+pub async fn repeatable<T, E>(
+    gate: &Gate,
+    name: &str,
+    mut work: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: From<InjectedFault>,
+{
+    let point = format!("step {name}");
+    gate.before(point.as_str()).await?;
+    loop {
+        let done = work().await?;
+        if gate.after(point.as_str()).await.is_ok() {
+            return Ok(done);
+        }
+    }
+}

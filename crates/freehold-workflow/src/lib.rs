@@ -35,7 +35,7 @@ mod saver;
 mod worker;
 
 pub use claims::{Claims, Pass, PassError};
-pub use context::{Progress, StepContext};
+pub use context::{Progress, StepContext, repeatable};
 pub use error::WorkflowError;
 pub use operation::{Cancel, Next, Operation, StepError, Transition};
 pub use operations::{OperationFilter, OperationPage, Operations};

@@ -197,7 +197,7 @@ impl Operations {
                     accepted: false,
                 });
                 record.phase = OperationPhase::Running;
-                record.due_at_ms = Some(now.as_millisecond());
+                record.due_at_ms = Some(record::AT_ONCE);
                 Ok(true)
             },
         )
@@ -210,7 +210,7 @@ impl Operations {
         id: OperationId,
         by: &str,
     ) -> Result<OperationRecord, WorkflowError> {
-        self.amend(id, format!("resumed by {by}"), |record, now| {
+        self.amend(id, format!("resumed by {by}"), |record, _| {
             match record.phase {
                 phase if phase.is_final() => return Err(ended(record)),
                 OperationPhase::NeedsAttention => (record.attempts, record.panics) = (0, 0),
@@ -218,7 +218,7 @@ impl Operations {
                 _ => return Err(WorkflowError::NotParked { id }),
             }
             record.phase = OperationPhase::Running;
-            record.due_at_ms = Some(now.as_millisecond());
+            record.due_at_ms = Some(record::AT_ONCE);
             record.hint = None;
             Ok(true)
         })

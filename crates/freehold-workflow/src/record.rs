@@ -19,6 +19,9 @@ use serde_json::{Map, Value as Json};
 /// What [`OperationRecord::format`] is in records that this version writes.
 pub const FORMAT: u32 = 1;
 
+/// See [`OperationRecord::due_at_ms`].
+pub(crate) const AT_ONCE: i64 = 0;
+
 pub(crate) const INDEX_DUE: &str = "due";
 pub(crate) const INDEX_TARGET: &str = "by_target";
 pub(crate) const INDEX_PHASE: &str = "by_phase";
@@ -98,8 +101,9 @@ pub struct OperationRecord {
     /// The same in milliseconds since 1970, for the index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at_ms: Option<i64>,
-    /// Not to be run before this, on the store's clock. Absent when nothing is to be run: parked or
-    /// ended. An absent field keeps the record out of the index that workers read.
+    /// Not to be run before this, on the store's clock; 0 means at once, whatever the clock says, so
+    /// that a clock that was set back stops no running operation. Absent when nothing is to be run:
+    /// parked or ended. An absent field keeps the record out of the index that workers read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at_ms: Option<i64>,
     /// How often the present state has been tried without getting further.

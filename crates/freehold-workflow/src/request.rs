@@ -108,7 +108,6 @@ impl Operations {
     /// The writes that start an operation, for the caller to merge into its own batch
     /// ([`Operations::submit`] merges, applies and explains refusals).
     pub async fn request(&self, new: &NewOperation) -> Result<Requested, WorkflowError> {
-        // The store's clock, because it decides what is due.
         let now = self.store.now().await?;
         let id = OperationId::generate(self.clock.now(), &*self.entropy);
         let record = OperationRecord {
@@ -125,7 +124,7 @@ impl Operations {
             updated_at: now,
             finished_at: None,
             finished_at_ms: None,
-            due_at_ms: Some(now.as_millisecond()),
+            due_at_ms: Some(record::AT_ONCE),
             attempts: 0,
             panics: 0,
             message: new.message.clone(),

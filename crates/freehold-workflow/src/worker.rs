@@ -10,14 +10,14 @@ use freehold_model::{Clock, Entropy, Gate, OperationId, Uid, kinds::OperationPha
 use freehold_store::StoreHandle;
 use futures::FutureExt;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Cancel, Next, OperationRecord, Progress, RunnerConfig, StepContext, StepError, Transition,
     backoff,
     change::{Change, What},
-    context::target_lease,
+    context::{Report, target_lease},
     erased::{ErasedOperation, NamedState},
     held::Held,
     meters,
@@ -244,6 +244,7 @@ impl Worker<'_> {
     /// that its result is lost: it runs again.
     async fn run_step(&mut self, timeout: Duration, point: &str) -> Ran {
         let context = self.context();
+        let mut reports = context.progress.watch();
         let state = self.saver.record.state.clone();
         let operation = Arc::clone(&self.assignment.operation);
         let (lost, stop_now) = (self.held.lost().clone(), self.assignment.stop_now.clone());
@@ -258,7 +259,7 @@ impl Worker<'_> {
                     Err(panic) => Ran::Panicked(panic_message(&*panic)),
                 },
                 () = tokio::time::sleep(timeout) => Ran::TimedOut(timeout),
-                () = self.save_progress(&context.progress) => Ran::Dropped,
+                () = self.save_progress(&mut reports) => Ran::Dropped,
             };
             let finished = matches!(&ran, Ran::Finished(Ok(_)));
             if !finished || self.shared.gate.after(point).await.is_ok() {
@@ -290,8 +291,7 @@ impl Worker<'_> {
 
     /// Saves the newest report, again and again, until it is dropped with the step's end. Returns
     /// only when the operation is not ours any more.
-    async fn save_progress(&mut self, progress: &Progress) {
-        let mut reports = progress.watch();
+    async fn save_progress(&mut self, reports: &mut watch::Receiver<Option<Report>>) {
         loop {
             if reports.changed().await.is_err() {
                 return std::future::pending().await;

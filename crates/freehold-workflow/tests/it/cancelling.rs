@@ -1,0 +1,163 @@
+//! Cancelling: before the point of no return, after it, while a step runs, while it is parked.
+
+use std::sync::Arc;
+
+use freehold_model::kinds::OperationPhase;
+use freehold_workflow::{Next, StepError, WorkflowError};
+use tokio::sync::Notify;
+
+use crate::stage::{Phase, Stage, done, quick, script, second, within};
+
+#[tokio::test]
+async fn a_cancelled_operation_undoes_its_work_and_ends_as_cancelled() {
+    let stage = Stage::new().await;
+    let target = stage.uid();
+    let id = stage.request(target, Phase::First).await;
+    stage.operations.cancel(id, "mia").await.unwrap();
+    stage.operations.cancel(id, "tom").await.unwrap();
+    let running = stage.start(
+        quick(),
+        script(|_, state| async move {
+            assert_eq!(state, Phase::Undo);
+            done()
+        }),
+    );
+    let record = stage.ended(id).await;
+    assert_eq!(record.phase, OperationPhase::Cancelled);
+    assert_eq!(
+        stage.history(id).await,
+        [
+            "scripted requested by a test",
+            "cancellation requested by mia",
+            "cancelled by mia",
+            "done"
+        ]
+    );
+    assert_eq!(stage.operations.holder(target).await.unwrap(), None);
+    let again = stage.operations.cancel(id, "mia").await;
+    assert!(matches!(again, Err(WorkflowError::Ended { .. })));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn past_the_point_of_no_return_it_is_refused_with_the_reason_and_goes_on() {
+    let stage = Stage::new().await;
+    let id = stage.request(stage.uid(), second("")).await;
+    stage.operations.cancel(id, "mia").await.unwrap();
+    let running = stage.start(quick(), script(|_, _| async { done() }));
+    let record = stage.ended(id).await;
+    assert_eq!(record.phase, OperationPhase::Succeeded);
+    assert!(
+        stage
+            .history(id)
+            .await
+            .contains(&"not cancelled: the point of no return is passed".to_owned())
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_running_step_hears_of_it_even_from_another_process() {
+    let stage = Stage::new().await;
+    let reached = Arc::new(Notify::new());
+    let tell = reached.clone();
+    let running = stage.start(
+        quick(),
+        script(move |step, state| {
+            let tell = tell.clone();
+            async move {
+                if state == Phase::First {
+                    tell.notify_one();
+                    step.cancelled.cancelled().await;
+                    return Ok(Next::go(Phase::First, "stopped early"));
+                }
+                done()
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), Phase::First).await;
+    within(reached.notified()).await;
+    // `stage.operations` is not connected to the runner: the news travels through the store.
+    stage.operations.cancel(id, "mia").await.unwrap();
+    assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
+    assert_eq!(
+        stage.history(id).await,
+        [
+            "scripted requested by a test",
+            "cancellation requested by mia",
+            "stopped early",
+            "cancelled by mia",
+            "done"
+        ]
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_written_while_a_step_ends_the_operation_loses_nothing() {
+    let stage = Stage::new().await;
+    let operations = stage.operations.clone();
+    let running = stage.start(
+        quick(),
+        script(move |step, _| {
+            let operations = operations.clone();
+            async move {
+                // Changes the record under the worker, which saves its result all the same.
+                operations.cancel(step.id, "mia").await.unwrap();
+                done()
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), Phase::First).await;
+    let record = stage.ended(id).await;
+    assert_eq!(record.phase, OperationPhase::Succeeded);
+    assert_eq!(stage.history(id).await.len(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_operation_can_be_cancelled() {
+    let stage = Stage::new().await;
+    let running = stage.start(
+        quick(),
+        script(|_, state| async move {
+            match state {
+                Phase::First => Err(StepError::needs_attention("stuck", "Look.")),
+                _ => done(),
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), Phase::First).await;
+    stage
+        .until(id, |r| r.phase == OperationPhase::NeedsAttention)
+        .await;
+    stage.operations.cancel(id, "mia").await.unwrap();
+    assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_what_waits_for_a_person_or_a_retry_can_be_resumed() {
+    let stage = Stage::new().await;
+    let id = stage.request(stage.uid(), Phase::First).await;
+    let refused = stage.operations.resume(id, "mia").await;
+    assert!(matches!(refused, Err(WorkflowError::NotParked { .. })));
+    let config = freehold_workflow::RunnerConfig {
+        retry_first: std::time::Duration::from_secs(3600),
+        retry_max: std::time::Duration::from_secs(3600),
+        ..quick()
+    };
+    let running = stage.start(
+        config,
+        script(|step, _| async move {
+            if step.attempts == 0 {
+                return Err(StepError::retry("not yet"));
+            }
+            done()
+        }),
+    );
+    stage.until(id, |r| r.attempts == 1).await;
+    stage.operations.resume(id, "mia").await.unwrap();
+    assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
+    running.stop().await;
+}
