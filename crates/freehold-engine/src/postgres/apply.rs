@@ -15,7 +15,7 @@ use super::{
     observe::Grantee,
     plan::{Action, On, RoleChange, SessionsOf},
     quote::{Identifier, Literal, ServerQuoted},
-    registry::{self, Claim, INSIDE_MARK},
+    registry::{Claim, INSIDE_MARK},
 };
 use crate::{EngineError, Fault, Result};
 

@@ -11,12 +11,12 @@ use crate::{EngineError, Fault, StatementError};
 /// The connection could not be made.
 pub(crate) fn connecting(error: tokio_postgres::Error, doing: &str) -> EngineError {
     let fault = match error.as_db_error() {
-        Some(db) => match db.code() {
-            &SqlState::INVALID_CATALOG_NAME => Fault::Missing {
+        Some(db) => match *db.code() {
+            SqlState::INVALID_CATALOG_NAME => Fault::Missing {
                 what: format!("the database ({})", db.message()),
             },
             // On connecting, this is a CONNECT right that is lacking.
-            &SqlState::INSUFFICIENT_PRIVILEGE => Fault::Denied {
+            SqlState::INSUFFICIENT_PRIVILEGE => Fault::Denied {
                 missing: db.message().to_owned(),
             },
             _ => of_server(db),

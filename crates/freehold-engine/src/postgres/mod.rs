@@ -13,6 +13,7 @@ mod converge;
 mod errors;
 mod inside;
 mod inspect;
+mod local;
 mod names;
 mod observe;
 mod plan;
@@ -20,12 +21,18 @@ mod quote;
 mod registry;
 mod reserve;
 mod scram;
+mod session;
 mod survey;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use freehold_model::{Gate, kinds::Difference};
+
+pub use self::{
+    local::{BIN_DIRS_VARIABLE, Installation, LocalServer, installed},
+    session::PostgresSession,
+};
 
 use self::connect::{Lease, Permit, Pool};
 use crate::{

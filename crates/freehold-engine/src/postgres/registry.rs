@@ -34,7 +34,7 @@ use crate::{EngineError, Fault, Fence, Result, Stamp};
 pub(crate) const OWN_DATABASE: &str = "freehold";
 
 /// Serialises the creation of the registry among all control planes.
-const CREATION_LOCK: i64 = 0x66_72_65_65_68_6f_6c_64;
+const CREATION_LOCK: i64 = i64::from_be_bytes(*b"freehold");
 
 const TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS freehold;

@@ -18,26 +18,26 @@ use jiff::Timestamp;
 
 /// Who administers the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum As {
+pub(crate) enum As {
     Superuser,
     /// Has CREATEROLE and CREATEDB and nothing else, as on a managed service.
     Managed,
 }
 
-pub const BOTH: [As; 2] = [As::Superuser, As::Managed];
+pub(crate) const BOTH: [As; 2] = [As::Superuser, As::Managed];
 
-pub struct World {
-    pub server: Server,
-    pub engine: EngineHandle,
-    pub admin: Login,
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) engine: EngineHandle,
+    pub(crate) admin: Login,
 }
 
 impl World {
-    pub fn start(version: u32, admin: As) -> Self {
+    pub(crate) fn start(version: u32, admin: As) -> Self {
         Self::around(Server::start_version(version), admin)
     }
 
-    pub fn around(server: Server, admin: As) -> Self {
+    pub(crate) fn around(server: Server, admin: As) -> Self {
         let admin = match admin {
             As::Superuser => server.superuser_login(),
             As::Managed => server.create_managed_admin(),
@@ -51,17 +51,21 @@ impl World {
     }
 
     /// Another worker with its own connections.
-    pub fn another_engine(&self) -> EngineHandle {
+    pub(crate) fn another_engine(&self) -> EngineHandle {
         EngineHandle::new(PostgresEngine::new(target(self.server.port(), &self.admin)))
     }
 
-    pub async fn reserve(&self, desired: &DesiredDatabase, epoch: u64) -> Result<(), EngineError> {
+    pub(crate) async fn reserve(
+        &self,
+        desired: &DesiredDatabase,
+        epoch: u64,
+    ) -> Result<(), EngineError> {
         self.engine
             .reserve(&desired.name, &desired.stamp, &fence(epoch), &Gate::open())
             .await
     }
 
-    pub async fn apply(
+    pub(crate) async fn apply(
         &self,
         desired: &DesiredDatabase,
         epoch: u64,
@@ -77,7 +81,7 @@ impl World {
             .await
     }
 
-    pub async fn observe(
+    pub(crate) async fn observe(
         &self,
         desired: &DesiredDatabase,
         epoch: u64,
@@ -94,13 +98,13 @@ impl World {
     }
 
     /// Reserved and converged.
-    pub async fn provision(&self, desired: &DesiredDatabase) {
+    pub(crate) async fn provision(&self, desired: &DesiredDatabase) {
         self.reserve(desired, 1).await.expect("the name is free");
         self.apply(desired, 1).await.expect("the database is made");
     }
 
     /// Runs SQL as one of the desired logins, in the desired database.
-    pub fn sql_as(
+    pub(crate) fn sql_as(
         &self,
         desired: &DesiredDatabase,
         login: &str,
@@ -109,12 +113,12 @@ impl World {
         psql(self.server.port(), &credentials(login), &desired.name, sql)
     }
 
-    pub fn sql_in(&self, login: &str, database: &str, sql: &str) -> Result<String, String> {
+    pub(crate) fn sql_in(&self, login: &str, database: &str, sql: &str) -> Result<String, String> {
         psql(self.server.port(), &credentials(login), database, sql)
     }
 }
 
-pub fn target(port: u16, login: &Login) -> ConnectTarget {
+pub(crate) fn target(port: u16, login: &Login) -> ConnectTarget {
     ConnectTarget {
         host: "127.0.0.1".into(),
         port,
@@ -127,22 +131,22 @@ pub fn target(port: u16, login: &Login) -> ConnectTarget {
     }
 }
 
-pub fn fence(epoch: u64) -> Fence {
+pub(crate) fn fence(epoch: u64) -> Fence {
     Fence {
         epoch,
         actor: "test".into(),
     }
 }
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
-pub fn uid(seed: u64) -> Uid {
+pub(crate) fn uid(seed: u64) -> Uid {
     Uid::generate(Timestamp::UNIX_EPOCH, &SeededEntropy::new(seed))
 }
 
-pub fn stamp(database: u64) -> Stamp {
+pub(crate) fn stamp(database: u64) -> Stamp {
     Stamp {
         control_plane: ControlPlaneId::generate(Timestamp::UNIX_EPOCH, &SeededEntropy::new(7)),
         environment: name("prod"),
@@ -153,18 +157,18 @@ pub fn stamp(database: u64) -> Stamp {
 }
 
 /// The password of a login in these tests.
-pub fn password(login: &str) -> Secret {
+pub(crate) fn password(login: &str) -> Secret {
     Secret::new(format!("pass of {login} ½"))
 }
 
-pub fn credentials(login: &str) -> Login {
+pub(crate) fn credentials(login: &str) -> Login {
     Login {
         name: login.into(),
         password: password(login).expose().into(),
     }
 }
 
-pub fn enabled(login: &str) -> LoginState {
+pub(crate) fn enabled(login: &str) -> LoginState {
     LoginState::Enabled {
         password: password(login),
         valid_until: None,
@@ -172,7 +176,7 @@ pub fn enabled(login: &str) -> LoginState {
 }
 
 /// An open database without accesses; the migrator is closed.
-pub fn database(name: &str) -> DesiredDatabase {
+pub(crate) fn database(name: &str) -> DesiredDatabase {
     DesiredDatabase {
         name: name.into(),
         stamp: stamp(1),
@@ -189,7 +193,7 @@ pub fn database(name: &str) -> DesiredDatabase {
 }
 
 /// An access whose slot A (`PREFIX_a`) is open and whose slot B (`PREFIX_b`) is not.
-pub fn access(
+pub(crate) fn access(
     seed: u64,
     prefix: &str,
     level: AccessLevel,
@@ -221,6 +225,6 @@ pub fn access(
     }
 }
 
-pub fn open_migrator(desired: &mut DesiredDatabase) {
+pub(crate) fn open_migrator(desired: &mut DesiredDatabase) {
     desired.migrator.state = enabled(&desired.migrator.login);
 }

@@ -394,9 +394,8 @@ impl Plan<'_> {
 /// What a level may do with an object. No level below owner may define, truncate or refer to one.
 fn privileges(kind: ObjectKind, level: AccessLevel) -> &'static [&'static str] {
     match (kind, level) {
-        (ObjectKind::Table, AccessLevel::ReadOnly) => &["SELECT"],
+        (ObjectKind::Table | ObjectKind::Sequence, AccessLevel::ReadOnly) => &["SELECT"],
         (ObjectKind::Table, _) => &["SELECT", "INSERT", "UPDATE", "DELETE"],
-        (ObjectKind::Sequence, AccessLevel::ReadOnly) => &["SELECT"],
         (ObjectKind::Sequence, _) => &["SELECT", "USAGE", "UPDATE"],
         (ObjectKind::Routine, _) => &["EXECUTE"],
     }
