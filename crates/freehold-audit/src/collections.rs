@@ -32,11 +32,6 @@ pub(crate) fn numbered(number: u64) -> Key {
     Key::new(format!("{number:020}")).expect("twenty digits are a key")
 }
 
-/// Every collection of the log, for whoever copies a whole store.
-pub fn all() -> Vec<CollectionName> {
-    vec![pending(), log(), checkpoints(), head()]
-}
-
 fn name(text: &str) -> CollectionName {
     CollectionName::new(text).expect("a literal collection name")
 }

@@ -27,7 +27,7 @@ pub mod tree;
 mod verify;
 
 pub use checkpoint::{Checkpoint, InvalidCheckpoint};
-pub use collections::{all as collections, define};
+pub use collections::{collections, define};
 pub use entry::{Actor, Authentication, Entry, EntryId, Outcome, pending};
 pub use export::Exported;
 pub use key::{InvalidKey, SigningKey, VerifyingKey};

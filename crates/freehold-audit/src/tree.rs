@@ -317,3 +317,7 @@ pub fn roots_from_consistency(
     }
     (last == 0).then_some((older, newer))
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;
