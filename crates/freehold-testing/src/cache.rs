@@ -17,11 +17,12 @@ pub(crate) fn install_dir(is_root: bool) -> PathBuf {
     if is_root { system_dir() } else { user_dir() }
 }
 
-/// The directories in which an installed server may be, best first.
-pub(crate) fn search_dirs() -> Vec<PathBuf> {
+/// The directories in which an installed server may be, best last.
+pub(crate) fn search_dirs(is_root: bool) -> Vec<PathBuf> {
     match env::var_os(VARIABLE) {
         Some(dir) => vec![PathBuf::from(dir)],
-        None => vec![user_dir(), system_dir()],
+        None if is_root => vec![system_dir()],
+        None => vec![system_dir(), user_dir()],
     }
 }
 

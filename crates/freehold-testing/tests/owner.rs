@@ -20,9 +20,19 @@ struct Owner {
     server: u32,
 }
 
-/// A temporary directory that the account of the servers can reach too.
+/// A temporary directory that the account of the servers can reach too; in memory, where servers
+/// start quickly.
 fn reachable_temp() -> tempfile::TempDir {
-    let temp = tempfile::tempdir().unwrap();
+    let memory = Path::new("/dev/shm");
+    reachable(if memory.is_dir() {
+        memory
+    } else {
+        Path::new("/tmp")
+    })
+}
+
+fn reachable(base: &Path) -> tempfile::TempDir {
+    let temp = tempfile::tempdir_in(base).unwrap();
     fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
     temp
 }
@@ -46,6 +56,14 @@ fn read_owner(mut process: Child) -> Owner {
         .unwrap()
         .parse()
         .unwrap();
+    // Reading on, so that it can write all it has to say.
+    assert!(
+        lines
+            .next()
+            .expect("it prints the URL")
+            .unwrap()
+            .starts_with("postgres://")
+    );
     Owner {
         process,
         home,
@@ -170,72 +188,81 @@ fn a_panicking_test_leaves_nothing() {
 
 /// A version 99 made of the real programs, whose `initdb` writes a line each time it runs, and
 /// blocks as long as a file named `block` exists.
-fn counted_version(temp: &Path) -> PathBuf {
-    let real = Server::start();
-    let bin = temp.join("cache/postgresql/99/bin");
-    fs::create_dir_all(&bin).unwrap();
-    let script = |name: &str, before: &str| {
+struct Counted {
+    temp: tempfile::TempDir,
+    /// On a disk, because programs do not everywhere run from memory.
+    cache: tempfile::TempDir,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let counted = Self {
+            temp: reachable_temp(),
+            cache: reachable(Path::new("/tmp")),
+        };
+        let before = format!(
+            "echo ran >>{0}/count; while [ -e {0}/block ]; do sleep 0.01; done",
+            counted.temp.path().display()
+        );
+        counted.script("postgres", "");
+        counted.script("initdb", &before);
+        counted
+    }
+
+    fn script(&self, name: &str, before: &str) {
+        let bin = self.cache.path().join("postgresql/99/bin");
+        fs::create_dir_all(&bin).unwrap();
         let path = bin.join(name);
+        let real = Server::programs(*Server::versions().last().unwrap());
         let text = format!(
             "#!/bin/sh\n{before}\nexec {}/{name} \"$@\"\n",
-            real.bin_dir().display()
+            real.display()
         );
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    let count = temp.join("count");
-    let block = temp.join("block");
-    script("postgres", "");
-    script(
-        "initdb",
-        &format!(
-            "echo ran >>{}; while [ -e {} ]; do sleep 0.01; done",
-            count.display(),
-            block.display()
-        ),
-    );
-    count
-}
+    }
 
-fn start_counted(temp: &Path) -> Child {
-    command(temp)
-        .arg("99")
-        .env("FREEHOLD_TESTING_CACHE", temp.join("cache"))
-        .spawn()
-        .unwrap()
-}
+    fn start(&self) -> Child {
+        let mut command = command(self.temp.path());
+        command
+            .arg("99")
+            .env("FREEHOLD_TESTING_CACHE", self.cache.path())
+            .spawn()
+            .unwrap()
+    }
 
-fn runs_counted(count: &Path) -> usize {
-    fs::read_to_string(count).map_or(0, |text| text.lines().count())
+    fn runs(&self) -> usize {
+        let count = fs::read_to_string(self.temp.path().join("count"));
+        count.map_or(0, |text| text.lines().count())
+    }
 }
 
 #[test]
 fn many_processes_make_one_template() {
-    let temp = reachable_temp();
-    let count = counted_version(temp.path());
-    let starting: Vec<Child> = (0..4).map(|_| start_counted(temp.path())).collect();
+    let counted = Counted::new();
+    let starting: Vec<Child> = (0..4).map(|_| counted.start()).collect();
     for process in starting {
         let mut owner = read_owner(process);
         assert!(runs(owner.server));
         drop(owner.process.stdin.take());
         owner.process.wait().unwrap();
     }
-    assert_eq!(runs_counted(&count), 1);
+    assert_eq!(counted.runs(), 1);
 }
 
 #[test]
 fn a_template_that_was_interrupted_is_made_anew() {
-    let temp = reachable_temp();
-    let count = counted_version(temp.path());
-    fs::write(temp.path().join("block"), "").unwrap();
-    let mut first = start_counted(temp.path());
-    eventually("initdb runs", || runs_counted(&count) == 1);
+    let counted = Counted::new();
+    let block = counted.temp.path().join("block");
+    fs::write(&block, "").unwrap();
+    let mut first = counted.start();
+    eventually("initdb runs", || counted.runs() == 1);
     first.kill().unwrap();
     first.wait().unwrap();
-    fs::remove_file(temp.path().join("block")).unwrap();
-    let mut owner = read_owner(start_counted(temp.path()));
+    fs::remove_file(block).unwrap();
+    let mut owner = read_owner(counted.start());
     assert!(runs(owner.server), "a half-made template is never used");
-    assert_eq!(runs_counted(&count), 2);
+    assert_eq!(counted.runs(), 2);
     drop(owner.process.stdin.take());
     owner.process.wait().unwrap();
 }

@@ -19,7 +19,7 @@ pub(super) struct Installation {
 /// All installed majors, oldest first. Where both exist Debian's wins: it is what people run.
 pub(super) fn all() -> Vec<Installation> {
     let mut found = BTreeMap::new();
-    for root in cache::search_dirs() {
+    for root in cache::search_dirs(rustix::process::geteuid().is_root()) {
         collect(&root.join("postgresql"), false, &mut found);
     }
     collect(Path::new(DEBIAN), true, &mut found);

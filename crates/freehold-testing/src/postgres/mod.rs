@@ -131,8 +131,13 @@ impl Server {
             .collect()
     }
 
-    /// The folder of the server's programs (`postgres`, `initdb`, `pg_ctl`; Debian's versions have
+    /// The folder of a version's programs (`postgres`, `initdb`, `pg_ctl`; Debian's versions have
     /// the client programs there too).
+    pub fn programs(major: u32) -> PathBuf {
+        installed::of_major(major).bin
+    }
+
+    /// The folder of this server's programs.
     pub fn bin_dir(&self) -> &Path {
         &self.installed.bin
     }
