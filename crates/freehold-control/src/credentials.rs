@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use freehold_model::{
-    Clock, Entropy, Name, Result, Secret, Uid,
+    Entropy, Name, Result, Secret, Uid,
     kinds::{Access, Slot},
 };
 use freehold_plan::naming;
@@ -63,7 +63,6 @@ impl AccessCredential {
 pub(crate) struct Credentials {
     pub(crate) store: StoreHandle,
     pub(crate) sealer: Sealer,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
 
@@ -167,11 +166,6 @@ impl Credentials {
 }
 
 impl CredentialSet {
-    /// Notes that a batch with this set's write gave this etag.
-    pub(crate) fn saved(&mut self, etag: Option<Etag>) {
-        self.etag = etag;
-    }
-
     /// Marks all credentials as accepted by the server and the retired ones as gone; true when that
     /// changed something.
     pub(crate) fn publish(&mut self, now: Timestamp) -> bool {

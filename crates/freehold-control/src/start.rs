@@ -101,7 +101,6 @@ impl Control {
             credentials: Credentials {
                 store: store.clone(),
                 sealer: sealer.clone(),
-                clock: clock.clone(),
                 entropy: entropy.clone(),
             },
             tokens: Tokens::new(store.clone(), clock.clone(), entropy.clone()),

@@ -204,7 +204,7 @@ impl Migrate {
         world.server_name().map_err(Trouble::Control)?.clone_into(&mut target.database);
         target.application_name = format!("freehold/op/{}", step.id);
         step.gate.before("run migrations").await.map_err(lost)?;
-        let outcome = runner::run(control, step, &target, bytes).await?;
+        let outcome = runner::run(control, step, &target, bundle, bytes).await?;
         step.gate.after("run migrations").await.map_err(lost)?;
         Ok(outcome)
     }

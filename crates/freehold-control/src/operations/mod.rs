@@ -133,8 +133,3 @@ async fn tell(
         tracing::debug!(target = %step.target, %error, "a condition could not be told");
     }
 }
-
-/// The names of instances and databases as operations print them.
-fn named(key: &ResourceKey) -> String {
-    key.to_string()
-}

@@ -1,0 +1,5 @@
+//! The product's verbs on real servers, seen from outside: what is asked for, what is there
+//! afterwards, what is written down.
+
+mod first_light;
+mod plant;

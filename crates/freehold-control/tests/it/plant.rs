@@ -1,0 +1,350 @@
+//! A control plane with a real PostgreSQL server beside it, for one test.
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use freehold_api::{ApplyReport, ApplyRequest, BindingRead, BindingSecret, TokenCreate, TokenKind};
+use freehold_control::{Caller, Control, Options};
+use freehold_model::{
+    Gate, Kind, Name, Resource, ResourceKey, Result, SystemClock, SystemEntropy, kinds::Role,
+};
+use freehold_store::{SqliteStore, StoreHandle};
+use freehold_testing::postgres::Server;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for something that should happen at once. Long, because machines are busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+pub(crate) struct Plant {
+    pub(crate) control: Control,
+    pub(crate) admin: Caller,
+    pub(crate) store: StoreHandle,
+    pub(crate) server: Server,
+    pub(crate) directory: TempDir,
+    shutdown: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).expect("a name in a test")
+}
+
+pub(crate) fn key(kind: Kind, team: Option<&str>, text: &str) -> ResourceKey {
+    let environment = match kind.scope() {
+        freehold_model::Scope::Environment | freehold_model::Scope::EnvironmentAndTeam => {
+            Some(name("local"))
+        }
+        _ => None,
+    };
+    ResourceKey {
+        kind,
+        environment,
+        team: team.map(name),
+        name: name(text),
+    }
+}
+
+/// The platform's half: one instance, one class, one team with a workload.
+pub(crate) fn platform(server: &Server, extra: &str) -> String {
+    format!(
+        r"
+apiVersion: freehold.dev/v1alpha1
+kind: Team
+metadata: {{name: shop}}
+spec: {{members: [{{subject: ana, role: owner}}, {{subject: ci-shop, role: developer}}]}}
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Team
+metadata: {{name: rivals}}
+spec: {{members: [{{subject: eve, role: owner}}]}}
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Workload
+metadata: {{name: api, namespace: shop}}
+spec: {{}}
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Class
+metadata: {{name: standard}}
+spec:
+  engine: postgres
+  limits: {{connections: 20}}
+  load: {{storageMib: 10, connections: 1, throughput: 1}}
+  deletionPolicy: Quarantine
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Instance
+metadata: {{name: pg-1}}
+spec:
+  engine: postgres
+  external:
+    host: {host}
+    port: {port}
+    username: {user}
+    password: 'file:{password}'
+    tls: disable
+{extra}
+",
+        host = server.host(),
+        port = server.port(),
+        user = server.superuser(),
+        password = "PASSWORD_FILE",
+    )
+}
+
+pub(crate) const ORDERS: &str = r"
+apiVersion: freehold.dev/v1alpha1
+kind: Database
+metadata: {name: orders, namespace: shop}
+spec:
+  class: standard
+  access: [{workload: api, level: readWrite}]
+";
+
+impl Plant {
+    /// A control plane on one SQLite file that runs until the plant is dropped.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Gate::open()).await
+    }
+
+    pub(crate) async fn start_with(gate: Gate) -> Self {
+        let server = Server::start();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("state.db");
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let store = SqliteStore::open(&path, clock, entropy).expect("a store");
+        let store = StoreHandle::new(store);
+        let (control, admin) = open(&store, directory.path().to_owned(), "one", gate).await;
+        let shutdown = CancellationToken::new();
+        let running = Some(spawn(&control, &shutdown));
+        std::fs::write(
+            directory.path().join("pg-password"),
+            server.superuser_password(),
+        )
+        .expect("a file in a temporary directory");
+        Self {
+            control,
+            admin,
+            store,
+            server,
+            directory,
+            shutdown,
+            running,
+        }
+    }
+
+    /// Another server of the same control plane, running beside the first.
+    pub(crate) async fn second(&self, called: &str) -> Control {
+        let directory = self.directory.path().to_owned();
+        let (control, _) = open(&self.store, directory, called, Gate::open()).await;
+        spawn(&control, &self.shutdown);
+        control
+    }
+
+    pub(crate) fn platform(&self, extra: &str) -> String {
+        let path = self.directory.path().join("pg-password");
+        platform(&self.server, extra).replace("PASSWORD_FILE", &path.to_string_lossy())
+    }
+
+    pub(crate) async fn apply(&self, manifests: &str) -> ApplyReport {
+        self.try_apply(&self.admin, manifests)
+            .await
+            .expect("an accepted manifest")
+    }
+
+    pub(crate) async fn try_apply(&self, caller: &Caller, manifests: &str) -> Result<ApplyReport> {
+        self.control.apply(caller, request(manifests)).await
+    }
+
+    pub(crate) async fn get(&self, key: &ResourceKey) -> Resource {
+        self.control
+            .resource_get(&self.admin, key)
+            .await
+            .expect("a resource that is there")
+    }
+
+    /// Waits until a resource satisfies a condition of the test.
+    pub(crate) async fn until(
+        &self,
+        key: &ResourceKey,
+        what: &str,
+        is: impl Fn(&Resource) -> bool,
+    ) -> Resource {
+        let mut last = None;
+        let waiting = async {
+            loop {
+                let mut news = self.control.news();
+                last = self.control.resource_get(&self.admin, key).await.ok();
+                if let Some(found) = last.as_ref().filter(|found| is(found)) {
+                    return found.clone();
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(500), news.changed()).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("{key} never was {what}; last seen: {last:#?}"),
+        }
+    }
+
+    pub(crate) async fn ready(&self, key: &ResourceKey) -> Resource {
+        self.until(key, "Ready", |resource| {
+            is_condition(resource, "Ready", "True")
+        })
+        .await
+    }
+
+    /// A caller with a role in no platform, only what the teams say.
+    pub(crate) async fn caller(
+        &self,
+        subject: &str,
+        kind: TokenKind,
+        role: Option<Role>,
+    ) -> Caller {
+        let request = TokenCreate {
+            subject: name(subject),
+            kind,
+            platform_role: role,
+            days: None,
+        };
+        let created = self
+            .control
+            .token_create(&self.admin, request)
+            .await
+            .expect("a token");
+        let token = created.token.expose().to_owned();
+        self.control
+            .authenticate(&token, "test-request")
+            .await
+            .expect("a caller")
+    }
+
+    pub(crate) async fn binding(&self, team: &str, access: &str) -> BindingSecret {
+        let key = key(Kind::Binding, Some(team), access);
+        let reason = BindingRead {
+            reason: "a test".to_owned(),
+        };
+        self.control
+            .binding_read(&self.admin, &key, reason)
+            .await
+            .expect("a credential")
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.take() {
+            running.await.expect("control stops without a panic");
+        }
+    }
+}
+
+impl Drop for Plant {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+pub(crate) fn request(manifests: &str) -> ApplyRequest {
+    ApplyRequest {
+        manifests: manifests.to_owned(),
+        environment: name("local"),
+        team: None,
+        manager: None,
+        force: false,
+        dry_run: false,
+        prune_set: None,
+    }
+}
+
+async fn open(
+    store: &StoreHandle,
+    directory: PathBuf,
+    called: &str,
+    gate: Gate,
+) -> (Control, Caller) {
+    let runner = freehold_testing::binary::freehold();
+    let mut options = Options::new(called, directory.clone(), runner);
+    options.gate = gate;
+    options.reconcile_interval = Duration::from_secs(1);
+    options.drift_interval = Duration::from_secs(2);
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let started = Control::start(store.clone(), clock, entropy, options)
+        .await
+        .expect("a control plane");
+    let token = std::fs::read_to_string(directory.join("bootstrap-token")).expect("its token");
+    let admin = started
+        .control
+        .authenticate(token.trim(), "test")
+        .await
+        .expect("the admin");
+    (started.control, admin)
+}
+
+fn spawn(control: &Control, shutdown: &CancellationToken) -> JoinHandle<()> {
+    let (control, shutdown) = (control.clone(), shutdown.clone());
+    tokio::spawn(async move { control.run(shutdown).await })
+}
+
+pub(crate) fn is_condition(resource: &Resource, kind: &str, status: &str) -> bool {
+    condition(resource, kind).is_some_and(|condition| condition["status"] == status)
+}
+
+pub(crate) fn condition<'a>(resource: &'a Resource, kind: &str) -> Option<&'a serde_json::Value> {
+    let conditions = resource.status.as_ref()?.get("conditions")?.as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind)
+}
+
+/// Connects as a binding says and runs one statement; the server's refusal is the error.
+pub(crate) async fn sql(
+    binding: &BindingSecret,
+    statement: &str,
+) -> Result<Vec<Option<String>>, String> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&binding.host)
+        .port(binding.port)
+        .user(&binding.username)
+        .password(binding.password.expose())
+        .dbname(&binding.database)
+        .connect_timeout(Duration::from_secs(10));
+    let (client, connection) = config
+        .connect(tokio_postgres::NoTls)
+        .await
+        .map_err(|error| words(&error))?;
+    let connection = tokio::spawn(connection);
+    let answer = client
+        .simple_query(statement)
+        .await
+        .map_err(|error| words(&error));
+    drop(client);
+    let _ = connection.await;
+    Ok(answer?
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn words(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| format!("{error:?}"), |e| e.message().to_owned())
+}
+
+/// Waits for something that another task brings about.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
+    let waiting = async {
+        while !is().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
+        "never: {what}"
+    );
+}
