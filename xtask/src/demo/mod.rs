@@ -2,7 +2,7 @@
 //!
 //! A step that checks nothing proves nothing, so it fails. The command ends with status 0 only when
 //! every step was run and every check held. Without `--exit` everything that was started stays up
-//! afterwards until Ctrl-C; in any case nothing is left behind, neither processes nor files.
+//! afterwards until Ctrl-C. What was started ends with the demo, also when the demo is killed.
 //!
 //! - `checks`: what a step claims, and whether it held
 //! - `world`: the machine as the demo sees it: the built program, a directory, processes
