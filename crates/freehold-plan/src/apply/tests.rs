@@ -500,7 +500,7 @@ fn holds(merged: &Resource, manifest: &Resource) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn whatever_the_history_applying_again_changes_nothing_and_everybody_gets_what_they_stated(

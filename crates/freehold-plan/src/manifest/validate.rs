@@ -79,7 +79,12 @@ pub fn validate(resource: &Resource) -> Result<Typed, Vec<Violation>> {
     violations.extend(shape_of_metadata(&resource.metadata));
     let reference = format!("#/$defs/{}Spec", resource.kind);
     let root = schema::of(resource.kind);
-    violations.extend(shape::check(root, &reference, "/spec", &resource.spec));
+    let nothing = Value::Object(serde_json::Map::new());
+    let spec = match &resource.spec {
+        Value::Null => &nothing,
+        spec => spec,
+    };
+    violations.extend(shape::check(root, &reference, "/spec", spec));
     violations.extend(across(resource));
     finish(resource, violations)
 }
