@@ -132,14 +132,26 @@ pub(crate) fn applied(
             new.due_at_ms = Some(later(now, *pause).as_millisecond());
             told = new.attempts.is_power_of_two() || change.message != record.message;
         }
-        What::CancelRefused => new.cancellation = None,
+        What::CancelRefused => {
+            if let Some(before) = new.cancellation.take().and_then(|c| c.before) {
+                (new.phase, new.due_at_ms) = (before.phase, before.due_at_ms);
+            }
+        }
         What::Progress(counted) => {
             progress = *counted;
             // Progress is no save of a state: the record stays the one that the step began from.
             new.save.clone_from(&record.save);
         }
     }
-    new.message.clone_from(&change.message);
+    match &change.what {
+        // Why it waits or is parked stands as it was.
+        What::CancelRefused => {}
+        What::Progress(_) => new.message.clone_from(&change.message),
+        _ => {
+            new.message.clone_from(&change.message);
+            new.interrupt();
+        }
+    }
     let event = told.then(|| {
         new.sequence += 1;
         OperationEvent {

@@ -16,16 +16,17 @@ const PAGE: usize = 1000;
 /// Follows the feed until it is dropped.
 pub(crate) async fn follow(shared: &Shared, driving: &Driving) {
     let mut after = None;
-    // What happened before we came is found by the first look for due operations.
+    // What happened before we came is found by the first look for due operations; only what was
+    // cancelled while we caught up is looked for here.
     let mut caught_up = false;
     loop {
         match read(shared, driving, after, caught_up).await {
             Ok((next, full)) => {
                 after = Some(next);
-                caught_up |= !full;
                 if full {
                     continue;
                 }
+                caught_up = true;
             }
             Err(error) if error.kind() == ErrorKind::Compacted => {
                 (after, caught_up) = (None, false);
@@ -52,16 +53,19 @@ async fn read(
 ) -> Result<(ChangePosition, bool)> {
     let page = shared.store.changes(after, PAGE).await?;
     let full = page.changes.len() >= PAGE;
-    if !caught_up {
+    if !caught_up && full {
         return Ok((page.next, full));
     }
     let operations = record::operations();
-    let touched: BTreeSet<OperationId> = page
+    let mut touched: BTreeSet<OperationId> = page
         .changes
         .iter()
         .filter(|change| change.collection == operations)
         .filter_map(|change| change.key.as_str().parse().ok())
         .collect();
+    if !caught_up {
+        touched.extend(driving.ids());
+    }
     if touched.is_empty() {
         return Ok((page.next, full));
     }

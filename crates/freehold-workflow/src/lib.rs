@@ -39,6 +39,6 @@ pub use context::{Progress, StepContext, repeatable};
 pub use error::WorkflowError;
 pub use operation::{Cancel, Next, Operation, StepError, Transition};
 pub use operations::{OperationFilter, OperationPage, Operations};
-pub use record::{Cancellation, Claim, EventRecord, OperationRecord, define};
+pub use record::{Cancellation, Claim, EventRecord, Interrupted, OperationRecord, define};
 pub use request::{NewOperation, Requested, Submitted};
 pub use runner::{Runner, RunnerConfig};

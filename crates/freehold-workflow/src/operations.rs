@@ -12,6 +12,7 @@ use freehold_store::{
 };
 use futures::Stream;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
     Cancellation, Claim, EventRecord, OperationRecord, WorkflowError, nudge::Nudges, record, saver,
@@ -47,8 +48,9 @@ pub struct Operations {
 const ATTEMPTS_MAX: u32 = 20;
 /// Records read for one page of a listing before a short page is given back.
 const LOOKED_AT_MAX: usize = 5_000;
-/// How often a watcher looks when nothing wakes it.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon, and then how often, a watcher looks when nothing wakes it.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_secs(1);
 
 impl Operations {
     /// For a process that runs no operations itself. Beside a runner, take [`crate::Runner::operations`].
@@ -162,15 +164,15 @@ impl Operations {
 
     /// Waits until the operation has ended and gives its record.
     pub async fn ended(&self, id: OperationId) -> Result<OperationRecord, WorkflowError> {
-        let mut changed = self.nudges.watch();
+        let mut changed = Looking::new(&self.nudges);
         loop {
-            changed.mark_unchanged();
+            changed.begin();
             match self.get(id).await? {
                 None => return Err(WorkflowError::NotFound { id }),
                 Some(record) if record.phase.is_final() => return Ok(record),
                 Some(_) => {}
             }
-            wait_for_change(&mut changed).await;
+            changed.wait().await;
         }
     }
 
@@ -195,9 +197,9 @@ impl Operations {
                     by: by.to_owned(),
                     at: now,
                     accepted: false,
+                    before: None,
                 });
-                record.phase = OperationPhase::Running;
-                record.due_at_ms = Some(record::AT_ONCE);
+                record.interrupt();
                 Ok(true)
             },
         )
@@ -421,7 +423,7 @@ struct Watching {
 
 impl Watching {
     async fn next(&mut self) -> Result<Option<OperationEvent>, WorkflowError> {
-        let mut changed = self.operations.nudges.watch();
+        let mut changed = Looking::new(&self.operations.nudges);
         loop {
             if let Some(event) = self.ready.next() {
                 self.after = event.sequence;
@@ -430,7 +432,7 @@ impl Watching {
             if self.last.is_some_and(|last| self.after >= last) {
                 return Ok(None);
             }
-            changed.mark_unchanged();
+            changed.begin();
             // The record first: what it says of the end is then true of the events read after it.
             let record = self.operations.get(self.id).await?;
             let record = record.ok_or(WorkflowError::NotFound { id: self.id })?;
@@ -439,7 +441,7 @@ impl Watching {
             }
             let events = self.operations.events(self.id, self.after, 200).await?;
             if events.is_empty() && self.last.is_none() {
-                wait_for_change(&mut changed).await;
+                changed.wait().await;
             }
             if events.is_empty() && self.last.is_some() {
                 // Purged while we read: there is nothing more to come.
@@ -450,7 +452,30 @@ impl Watching {
     }
 }
 
-async fn wait_for_change(changed: &mut tokio::sync::watch::Receiver<()>) {
-    // Whether it was a change or the time: the caller looks again.
-    let _ = tokio::time::timeout(LOOK_INTERVAL, changed.changed()).await;
+/// Waits for a word of change from this process, or for its own next look: what other processes
+/// write comes without a word.
+struct Looking {
+    changed: watch::Receiver<()>,
+    pause: Duration,
+}
+
+impl Looking {
+    fn new(nudges: &Nudges) -> Self {
+        Self {
+            changed: nudges.watch(),
+            pause: LOOK_FIRST,
+        }
+    }
+
+    /// From here on a change counts as news.
+    fn begin(&mut self) {
+        self.changed.mark_unchanged();
+    }
+
+    async fn wait(&mut self) {
+        match tokio::time::timeout(self.pause, self.changed.changed()).await {
+            Ok(_) => self.pause = LOOK_FIRST,
+            Err(_elapsed) => self.pause = (self.pause * 2).min(LOOK_LAST),
+        }
+    }
 }

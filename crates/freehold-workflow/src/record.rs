@@ -141,6 +141,19 @@ pub struct Cancellation {
     /// The state was changed to an undo state; the operation will end as cancelled.
     #[serde(default)]
     pub accepted: bool,
+    /// What the operation goes back to when it is not cancelled. Until that is decided it counts as
+    /// running, so that a worker decides at once; a wait must not end early for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Interrupted>,
+}
+
+/// Where an operation stood when somebody asked to cancel it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interrupted {
+    pub phase: OperationPhase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at_ms: Option<i64>,
 }
 
 impl OperationRecord {
@@ -162,6 +175,20 @@ impl OperationRecord {
             attempts: self.attempts,
             message,
         }
+    }
+
+    /// While a cancellation is undecided the operation is due at once, whatever it waits for.
+    pub(crate) fn interrupt(&mut self) {
+        let (phase, due_at_ms) = (self.phase, self.due_at_ms);
+        if phase.is_final() {
+            return;
+        }
+        let Some(cancellation) = self.cancellation.as_mut().filter(|c| !c.accepted) else {
+            return;
+        };
+        cancellation.before = Some(Interrupted { phase, due_at_ms });
+        self.phase = OperationPhase::Running;
+        self.due_at_ms = Some(AT_ONCE);
     }
 
     pub(crate) fn key(&self) -> Key {

@@ -181,6 +181,10 @@ impl Driving {
         self.lock().contains_key(&id)
     }
 
+    pub(crate) fn ids(&self) -> Vec<OperationId> {
+        self.lock().keys().copied().collect()
+    }
+
     pub(crate) fn cancel(&self, id: OperationId) {
         if let Some(token) = self.lock().get(&id) {
             token.cancel();

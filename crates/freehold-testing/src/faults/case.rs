@@ -122,15 +122,18 @@ impl<'s, S: Scenario> Director<'s, S> {
         let (struck, strikes) = mpsc::channel();
         let (wake, woken) = mpsc::channel();
         let keeper = Keeper::striking(case.clone(), struck, woken);
+        // Asleep, it waits for others who have this patience each.
+        let patience = self.patience * 3;
         thread::scope(|scope| {
-            let first = scope.spawn(|| self.life("worker-1", &keeper));
+            let first = scope.spawn(|| self.life("worker-1", &keeper, patience));
             match strikes.recv_timeout(self.patience) {
                 Ok(Struck::Asleep) => {
                     let slept = self.while_asleep(reference, found);
                     drop(wake);
                     // What the woken worker says does not matter, only what it does.
-                    if let Ended::Panicked(message) = join(first) {
-                        found.push(format!("the woken worker panicked: {message}"));
+                    match join(first) {
+                        Ended::Finished(_) => {}
+                        ended => found.extend(completed(ended, "the woken worker").err()),
                     }
                     slept
                 }
@@ -177,12 +180,14 @@ impl<'s, S: Scenario> Director<'s, S> {
     fn complete(&self, who: &str) -> Result<(), String> {
         self.lapse()?;
         let keeper = Keeper::recording();
-        let ended = thread::scope(|scope| join(scope.spawn(|| self.life("worker-2", &keeper))));
+        let ended = thread::scope(|scope| {
+            join(scope.spawn(|| self.life("worker-2", &keeper, self.patience)))
+        });
         completed(ended, who)
     }
 
-    fn life(&self, name: &str, keeper: &Arc<Keeper>) -> Ended {
-        live(self.scenario, &self.world, name, keeper, self.patience)
+    fn life(&self, name: &str, keeper: &Arc<Keeper>, patience: Duration) -> Ended {
+        live(self.scenario, &self.world, name, keeper, patience)
     }
 }
 

@@ -161,3 +161,62 @@ async fn only_what_waits_for_a_person_or_a_retry_can_be_resumed() {
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_refused_cancellation_ends_no_wait_and_no_parking_early() {
+    let stage = Stage::new().await;
+    let running = stage.start(
+        quick(),
+        script(|step, state| async move {
+            match state {
+                Phase::First => {
+                    let until = step.now + std::time::Duration::from_secs(7 * 24 * 3600);
+                    Ok(Next::wait(second("drop it"), until, "quarantined"))
+                }
+                Phase::Second { note } if note == "drop it" => panic!("dropped early"),
+                _ => Err(StepError::needs_attention("stuck", "Look.")),
+            }
+        }),
+    );
+    let waiting = stage.request(stage.uid(), Phase::First).await;
+    let parked = stage.request(stage.uid(), second("")).await;
+    for (id, phase) in [
+        (waiting, OperationPhase::Waiting),
+        (parked, OperationPhase::NeedsAttention),
+    ] {
+        let before = stage.until(id, |r| r.phase == phase).await;
+        stage.operations.cancel(id, "mia").await.unwrap();
+        let after = stage.until(id, |r| r.sequence == before.sequence + 2).await;
+        assert_eq!(
+            (after.phase, after.due_at_ms, after.message, after.hint),
+            (phase, before.due_at_ms, before.message, before.hint)
+        );
+        assert_eq!(after.cancellation, None);
+        let history = stage.history(id).await;
+        assert!(history.last().unwrap().starts_with("not cancelled: "));
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancellation_that_arrives_while_a_step_decides_to_wait_is_decided_at_once() {
+    let stage = Stage::new().await;
+    let operations = stage.operations.clone();
+    let running = stage.start(
+        quick(),
+        script(move |step, state| {
+            let operations = operations.clone();
+            async move {
+                if state == Phase::Undo {
+                    return done();
+                }
+                operations.cancel(step.id, "mia").await.unwrap();
+                let until = step.now + std::time::Duration::from_secs(7 * 24 * 3600);
+                Ok(Next::wait(Phase::First, until, "waiting"))
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), Phase::First).await;
+    assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
+    running.stop().await;
+}

@@ -320,3 +320,33 @@ async fn a_fence_that_is_ahead_of_the_store_is_shown_to_a_person_and_not_climbed
     assert!(server.things().is_empty());
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_step_that_ends_while_its_progress_is_being_saved_is_saved_all_the_same() {
+    let (stage, weather) = stage_with_weather().await;
+    let (finish, bad) = (Arc::new(Notify::new()), weather.clone());
+    let wait = finish.clone();
+    let running = stage.start(
+        quick(),
+        script(move |step, _| {
+            let wait = wait.clone();
+            bad.replies_stuck.store(1, Ordering::SeqCst);
+            async move {
+                step.progress.say("half way");
+                wait.notified().await;
+                done()
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), Phase::First).await;
+    stage.until(id, |record| record.sequence == 2).await;
+    finish.notify_one();
+    let record = stage.ended(id).await;
+    assert_eq!(weather.replies_stuck.load(Ordering::SeqCst), 0);
+    assert_eq!(record.phase, OperationPhase::Succeeded);
+    assert_eq!(
+        stage.history(id).await,
+        ["scripted requested by a test", "half way", "done"]
+    );
+    running.stop().await;
+}

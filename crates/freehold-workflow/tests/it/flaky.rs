@@ -21,6 +21,8 @@ pub(crate) struct Weather {
     pub(crate) replies_lost: AtomicU32,
     /// So many of the next batches are lost on the way, and nobody knows.
     pub(crate) requests_lost: AtomicU32,
+    /// So many of the next batches are applied, but the call never returns.
+    pub(crate) replies_stuck: AtomicU32,
 }
 
 impl Weather {
@@ -75,6 +77,9 @@ impl Store for Flaky {
         let outcome = self.inner.apply(batch).await?;
         if Weather::take(&self.weather.replies_lost) {
             return Err(unknown());
+        }
+        if Weather::take(&self.weather.replies_stuck) {
+            std::future::pending::<()>().await;
         }
         Ok(outcome)
     }
