@@ -12,6 +12,8 @@ use crate::collections;
 const DETAILS_BYTES_MAX: usize = 32 * 1024;
 /// Longest `reason`, in characters.
 const REASON_CHARS_MAX: usize = 2_000;
+/// Longest subject, action and request id, in characters.
+const WORD_CHARS_MAX: usize = 200;
 
 /// One record of the log. It never holds a secret, not even a sealed one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,10 +163,9 @@ struct Identified<'a> {
 /// A batch whose outcome is undetermined is repeated only after reading, because the entry of one
 /// that did commit may have left the pending collection already.
 pub fn pending(entry: &Entry, id: EntryId) -> Write {
-    let bounded = bounded(entry);
     let identified = Identified {
         id,
-        entry: bounded.as_ref().unwrap_or(entry),
+        entry: &bounded(entry),
     };
     Write::Put {
         collection: collections::pending(),
@@ -175,20 +176,25 @@ pub fn pending(entry: &Entry, id: EntryId) -> Write {
     }
 }
 
-/// The entry cut to size, when it needs to be.
-fn bounded(entry: &Entry) -> Option<Entry> {
+/// The entry cut to size, when it needs to be. Some of it is what a stranger sent.
+fn bounded(entry: &Entry) -> Entry {
     let details_bytes = serde_json::to_string(&entry.details).map_or(0, |text| text.len());
-    let reason_chars = entry.reason.chars().count();
-    if details_bytes <= DETAILS_BYTES_MAX && reason_chars <= REASON_CHARS_MAX {
-        return None;
-    }
-    let mut entry = entry.clone();
+    let mut cut = entry.clone();
     if details_bytes > DETAILS_BYTES_MAX {
-        entry.details = serde_json::json!({ "leftOut": "too large", "bytes": details_bytes });
+        cut.details = serde_json::json!({ "leftOut": "too large", "bytes": details_bytes });
     }
-    if reason_chars > REASON_CHARS_MAX {
-        entry.reason = entry.reason.chars().take(REASON_CHARS_MAX).collect();
-        entry.reason.push('…');
+    shorten(&mut cut.reason, REASON_CHARS_MAX);
+    shorten(&mut cut.actor.subject, WORD_CHARS_MAX);
+    shorten(&mut cut.action, WORD_CHARS_MAX);
+    if let Some(request_id) = &mut cut.request_id {
+        shorten(request_id, WORD_CHARS_MAX);
     }
-    Some(entry)
+    cut
+}
+
+fn shorten(text: &mut String, chars_max: usize) {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
+        text.push('…');
+    }
 }

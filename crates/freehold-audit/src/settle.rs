@@ -2,7 +2,9 @@
 //!
 //! A backup copies one collection after the other while the log goes on, the head first. The copy
 //! may therefore hold entries and checkpoints that its head does not know of yet. The entries become
-//! pending again, in their order; the checkpoints go. Nothing that was copied is lost or doubled.
+//! pending again; the checkpoints go. Nothing that was copied is lost or doubled. Entries that were
+//! pending keep their order by the millisecond in which they were recorded: a copy has no change feed
+//! that would know more.
 //!
 //! The restored log goes on from there with the same key. Whoever keeps a checkpoint that is newer
 //! than the backup will be told that the log was cut off: that is the truth, and a person should

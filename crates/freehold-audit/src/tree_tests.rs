@@ -105,7 +105,7 @@ fn roots_agree_with_another_implementation() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn inclusion_proofs_agree_with_another_implementation(

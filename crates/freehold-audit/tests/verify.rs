@@ -120,7 +120,7 @@ async fn an_export_of_any_size_is_sound() {
     assert!(empty.is_sound() && empty.entries == 0, "{empty}");
     for size in 1..=300 {
         world.record_all(1).await;
-        if size % 3 != 0 {
+        if size <= 40 || size % 13 == 0 || size == 300 {
             world.pass().await;
             let report = checked(&world.export().await, &with_key());
             assert!(report.is_sound(), "size {size}: {report}");
@@ -130,7 +130,7 @@ async fn an_export_of_any_size_is_sound() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn a_flipped_bit_is_found_at_its_line(at in any::<prop::sample::Index>(), bit in 0..8u8) {

@@ -5,6 +5,8 @@
     reason = "each test program uses its part of this"
 )]
 
+pub mod flaky;
+
 use std::sync::Arc;
 
 use freehold_audit::{
