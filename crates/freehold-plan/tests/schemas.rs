@@ -456,3 +456,32 @@ fn schema_and_validator_agree_on_right_and_wrong_specs_of_every_kind() {
         assert!(accepted.get() > 10, "{kind}: {} accepted", accepted.get());
     }
 }
+
+/// The reference names every field of every kind, so that a new field is not forgotten there.
+#[test]
+fn the_reference_of_kinds_names_every_field() {
+    let text = fs::read_to_string(root().join("docs/manifests.md")).unwrap();
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_view()) {
+        let begin = text
+            .find(&format!("\n## {kind}\n"))
+            .expect("every kind has a section");
+        let section = &text[begin + 4..];
+        let section = section.split("\n## ").next().unwrap();
+        let definitions = schema::of(kind)["$defs"].as_object().unwrap();
+        for (definition, schema) in definitions {
+            if definition == "Metadata" {
+                continue;
+            }
+            for field in schema["properties"]
+                .as_object()
+                .into_iter()
+                .flat_map(|it| it.keys())
+            {
+                let named = ["`", "."]
+                    .iter()
+                    .any(|mark| section.contains(&format!("{mark}{field}`")));
+                assert!(named, "docs/manifests.md: {kind} says nothing of `{field}`");
+            }
+        }
+    }
+}
