@@ -1,5 +1,10 @@
 //! Whatever is put anywhere into a manifest, it is accepted or refused, quickly, and never panics.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
 use std::{
     sync::LazyLock,
     time::{Duration, Instant},
@@ -462,7 +467,7 @@ fn five_megabytes_of_anything_are_read_or_refused_in_time() {
     for (what, text, right) in texts {
         let (taken, read) = timed(what, &text);
         assert_eq!(read.is_ok(), right, "{what}: {read:?}");
-        assert!(taken < Duration::from_secs(6), "{what} took {taken:?}");
+        assert!(taken < Duration::from_secs(4), "{what} took {taken:?}");
     }
 }
 

@@ -1,5 +1,10 @@
 //! The published schemas: up to date, valid, and of one mind with the validator.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use freehold_model::{Kind, Metadata, Name, Resource};
