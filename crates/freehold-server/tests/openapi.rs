@@ -45,9 +45,15 @@ fn every_operation_has_an_id_an_action_a_summary_and_the_error_body() {
     let document = parsed();
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations(&document) {
-        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        let id = operation["operationId"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let (noun, verb) = id.split_once('_').unwrap_or_default();
-        assert!(!noun.is_empty() && !verb.is_empty(), "{method} {path}: id {id:?}");
+        assert!(
+            !noun.is_empty() && !verb.is_empty(),
+            "{method} {path}: id {id:?}"
+        );
         assert!(ids.insert(id), "{method} {path}: its id is used twice");
         assert!(operation["summary"].is_string(), "{method} {path}");
         let action = &operation["x-freehold-action"];

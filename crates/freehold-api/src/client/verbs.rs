@@ -3,6 +3,8 @@
 use freehold_model::{
     BundleDigest, Kind, Name, OperationId, Resource, ResourceKey, kinds::OperationView,
 };
+use jiff::Timestamp;
+use reqwest::{Method, header::DATE};
 use serde_json::{Value, json};
 
 use super::{Client, Download, OperationWatch, Result};
@@ -23,6 +25,17 @@ impl Client {
     /// Whether the server can do its work now; unlike the other verbs it needs no token.
     pub async fn ready(&self) -> Result<Value> {
         self.get(&["readyz"], &NO_QUERY).await
+    }
+
+    /// The server's clock, if it tells it; whole seconds.
+    pub async fn clock(&self) -> Result<Option<Timestamp>> {
+        let request = self.request(Method::GET, &["healthz"]);
+        let response = self.send(request, false).await?;
+        let date = response.headers().get(DATE).and_then(|v| v.to_str().ok());
+        Ok(date.and_then(|date| {
+            let parsed = jiff::fmt::rfc2822::parse(date).ok()?;
+            Some(parsed.timestamp())
+        }))
     }
 
     pub async fn whoami(&self) -> Result<Whoami> {

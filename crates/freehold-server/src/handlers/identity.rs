@@ -15,7 +15,7 @@ pub(crate) struct TokenPath {
 }
 
 pub(crate) async fn version(State(app): State<App>) -> Answer<VersionInfo> {
-    Ok(Json(app.control.version().await))
+    Ok(Json(app.control.version()))
 }
 
 pub(crate) async fn whoami(
