@@ -22,6 +22,13 @@ use crate::{EngineError, Fault, Result};
 /// Objects named in one statement: bounds the statement's length, not the number of objects.
 const OBJECTS_PER_STATEMENT: usize = 500;
 
+/// Whoever may, keeps even the verifier out of the server's log. A message is logged before it runs,
+/// so this is a message of its own.
+const QUIET: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
+    SET log_min_error_statement = 'panic'; SET log_duration = off";
+const LOUD: &str = "RESET log_statement; RESET log_min_duration_statement; \
+    RESET log_min_error_statement; RESET log_duration";
+
 /// Where an effect happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -117,7 +124,16 @@ impl<'a> Applier<'a> {
             Place::Nowhere => {}
             Place::Registry => {
                 let statements = self.statements(effect)?;
+                let quiet = effect.is_secret() && self.admin.superuser;
+                if quiet {
+                    self.admin
+                        .change(QUIET, "keep a verifier out of the log")
+                        .await?;
+                }
                 self.in_registry(&statements, &effect.what).await?;
+                if quiet {
+                    self.admin.change(LOUD, "log as before").await?;
+                }
             }
             Place::Alone => self.create_database().await?,
             Place::Ending => {
@@ -296,25 +312,34 @@ fn is_refusal(error: &EngineError) -> bool {
     match &error.fault {
         Fault::Denied { .. } => true,
         Fault::Statement(statement) => {
-            // Not supported, no such file, wrong state, undefined or dependent objects.
-            ["0A", "58", "55", "42", "2B", "0L"]
-                .contains(&statement.sqlstate.get(..2).unwrap_or(""))
+            // Not supported or no such file (an extension that is not installed), in use, gone in
+            // the meantime, others depend on it, not the grantor.
+            let class = statement.sqlstate.get(..2).unwrap_or("");
+            ["0A", "58", "55", "2B", "0L"].contains(&class) || statement.sqlstate == "42704"
         }
         _ => false,
     }
 }
 
 impl Effect<'_> {
+    fn is_secret(&self) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::SetPassword { .. }))
+    }
+
     /// Without these the database is not usable at all; failing them is an error, not a difference.
     fn may_be_refused(&self) -> bool {
-        !self.actions.iter().any(|action| {
-            matches!(
-                action,
-                Action::CreateRole { .. }
-                    | Action::CreateDatabase
-                    | Action::RecordDatabase
-                    | Action::SetPassword { .. }
-            )
+        !self.actions.iter().any(|action| match action {
+            Action::CreateRole { .. }
+            | Action::CreateDatabase
+            | Action::RecordDatabase
+            | Action::SetPassword { .. }
+            | Action::EndSessions { .. } => true,
+            Action::AlterRole { changes, .. } => changes
+                .iter()
+                .any(|change| matches!(change, RoleChange::Login(_))),
+            _ => false,
         })
     }
 }
@@ -440,13 +465,6 @@ fn render(
             let (name, login) = (Identifier::new(login)?, Literal::new(login)?);
             let (verifier, fingerprint) =
                 (Literal::new(verifier.expose())?, Literal::new(fingerprint)?);
-            // Whoever may, keeps even the verifier out of the server's log.
-            if server.superuser {
-                sql.push_str(
-                    "SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
-                     SET LOCAL log_min_error_statement = 'panic'; ",
-                );
-            }
             write!(
                 sql,
                 "ALTER ROLE {name} PASSWORD {verifier}; \

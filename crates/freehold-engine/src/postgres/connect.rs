@@ -456,13 +456,13 @@ impl Pool {
 pub(crate) async fn retrying<'a, T>(
     mut call: impl FnMut() -> BoxFuture<'a, Result<T>>,
 ) -> Result<T> {
-    const ATTEMPTS: u32 = 8;
+    const ATTEMPTS: u64 = 30;
     let mut attempt = 1;
     loop {
         match call().await {
             Err(error) if attempt < ATTEMPTS && is_transient(&error) => {
                 attempt += 1;
-                tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt))).await;
+                tokio::time::sleep(Duration::from_millis((attempt * 2).min(25))).await;
             }
             result => return result,
         }

@@ -15,7 +15,7 @@ use super::{
     inside::{self, Inside},
     observe::{self, Cluster, Observed, Scope},
     plan::{self, Action, Goal, RoleChange, SessionsOf},
-    registry::{self, Claim, INSIDE_MARK, RowState},
+    registry::{self, Claim, LOOKING_MARK, RowState},
     reserve,
     survey::Surveyed,
 };
@@ -94,7 +94,7 @@ async fn look(
     if enterable(goal, &seen) {
         let inner = engine
             .pool
-            .inside(permit, &goal.desired.name, INSIDE_MARK)
+            .inside(permit, &goal.desired.name, LOOKING_MARK)
             .await?;
         let mut within = inside::look(&inner, &goal.targets()).await?;
         let permit = inner.close();
@@ -216,7 +216,7 @@ async fn take_over<'a>(
     owner: String,
     permit: Permit,
 ) -> Result<Applier<'a>> {
-    registry::lock(admin, &claim.name).await?;
+    registry::lock(admin, claim).await?;
     let row = claim.row(admin).await?;
     claim.check(row.as_ref())?;
     let applier = Applier {
@@ -228,9 +228,8 @@ async fn take_over<'a>(
         permit: Some(permit),
         inner: None,
     };
-    let raised = row.is_some_and(|row| row.epoch < claim.fence.epoch);
-    if raised {
-        applier.in_registry("", "raise the epoch").await?;
+    applier.in_registry("", "raise the epoch").await?;
+    if row.is_some_and(|row| row.state == RowState::Created) {
         registry::end_predecessors(admin, &claim.name).await?;
     }
     Ok(applier)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use freehold_model::ServerIdentity;
 use serde::Deserialize;
 
-use super::{PostgresEngine, connect::Connection, quote::Identifier};
+use super::{PostgresEngine, connect::Connection, quote::Identifier, registry::LOOKING_MARK};
 use crate::{EngineError, Fault, InstanceFacts, Result};
 
 /// Settings that matter for isolation, recovery and capacity.
@@ -53,16 +53,18 @@ pub(super) async fn inspect(engine: &PostgresEngine) -> Result<InstanceFacts> {
     let told: Told = admin.read_json(&query(), &[], "inspect the server").await?;
     let size_bytes = size(&admin).await?;
     let identity = admin.identity().await?.cloned();
+    let (version, admin_version) = (admin.version.text.clone(), admin.version.major);
+    admin.keep();
     let facts = InstanceFacts {
-        version: admin.version.text.clone(),
-        version_major: admin.version.major,
+        version,
+        version_major: admin_version,
         identity: identity.unwrap_or_else(|| ServerIdentity("unregistered".into())),
         databases: told.databases,
         size_bytes,
         connections: told.connections,
         connections_max: told.connections_max,
         read_only: told.read_only,
-        missing_rights: missing_rights(&told.admin, &admin).await?,
+        missing_rights: missing_rights(engine, &told.admin, admin_version).await?,
         settings: told.settings,
         extensions_available: told.extensions,
     };
@@ -80,7 +82,6 @@ pub(super) async fn inspect(engine: &PostgresEngine) -> Result<InstanceFacts> {
             "inspect the server",
         ));
     }
-    admin.keep();
     Ok(facts)
 }
 
@@ -112,7 +113,7 @@ async fn size(admin: &Connection) -> Result<u64> {
     Ok(u64::try_from(size).unwrap_or(0))
 }
 
-async fn missing_rights(admin: &Admin, connection: &Connection) -> Result<Vec<String>> {
+async fn missing_rights(engine: &PostgresEngine, admin: &Admin, major: u32) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     if admin.superuser {
         return Ok(missing);
@@ -132,7 +133,7 @@ async fn missing_rights(admin: &Admin, connection: &Connection) -> Result<Vec<St
     if !admin.may_read_stats {
         tracing::debug!("sizes of databases that the admin may not enter are not counted");
     }
-    if connection.version.major < 15 && !template_is_settled(connection).await? {
+    if major < 15 && !template_is_settled(engine).await? {
         missing.push(format!(
             "to take the schema public of new databases from everybody (before PostgreSQL 15 it \
              belongs to the superuser): once in the database template1, ALTER SCHEMA public OWNER TO {name}"
@@ -141,9 +142,19 @@ async fn missing_rights(admin: &Admin, connection: &Connection) -> Result<Vec<St
     Ok(missing)
 }
 
-/// Whether databases made from `template1` have a schema public that the admin may give away. Its
-/// catalog can be read only from inside, so the answer is a connection that may be refused.
-async fn template_is_settled(connection: &Connection) -> Result<bool> {
-    let _ = connection;
-    Ok(false)
+/// Whether databases made from `template1` have a schema public that the admin may give away.
+async fn template_is_settled(engine: &PostgresEngine) -> Result<bool> {
+    let permit = engine.pool.permit(1).await?;
+    let template = engine
+        .pool
+        .inside(permit, "template1", LOOKING_MARK)
+        .await?;
+    let rows = template
+        .read(
+            "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public'",
+            &[],
+            "look at the schema public of template1",
+        )
+        .await?;
+    Ok(rows.first().is_none_or(|row| row.get(0)))
 }

@@ -44,6 +44,8 @@ pub(crate) fn acl_json(acl: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Cluster {
     pub(crate) admin: String,
+    /// The admin may set `temp_file_limit` for others.
+    pub(crate) may_limit_temp_files: bool,
     pub(crate) rows: BTreeMap<String, RegistryRow>,
     /// By name.
     pub(crate) registered_roles: BTreeMap<String, RegisteredRole>,
@@ -144,7 +146,7 @@ pub(crate) async fn cluster(connection: &Connection, scope: &Scope<'_>) -> Resul
         Scope::Everything => (true, "", &[]),
         Scope::Of { database, roles } => (false, database, roles),
     };
-    let query = query(connection.superuser);
+    let query = query(connection.superuser, connection.version.major);
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
         (&all, Type::BOOL),
         (&database, Type::TEXT),
@@ -156,14 +158,19 @@ pub(crate) async fn cluster(connection: &Connection, scope: &Scope<'_>) -> Resul
 }
 
 /// `$1`: everything; `$2`: a database; `$3`: roles.
-fn query(may_read_verifiers: bool) -> String {
+fn query(superuser: bool, major: u32) -> String {
     let database_acl = acl_json("coalesce(d.datacl, acldefault('d', d.datdba))");
-    let verifiers = if may_read_verifiers {
+    let verifiers = if superuser {
         ", 'verifiers', (SELECT coalesce(json_object_agg(a.rolname, \
             encode(sha256(convert_to(a.rolpassword, 'UTF8')), 'hex')), '{}') \
             FROM pg_authid a WHERE a.oid IN (SELECT oid FROM ours))"
     } else {
         ""
+    };
+    let may_limit = match (superuser, major) {
+        (true, _) => "true",
+        (false, ..15) => "false",
+        (false, _) => "has_parameter_privilege('temp_file_limit', 'SET')",
     };
     format!(
         "WITH rows AS (SELECT * FROM freehold.registry r WHERE $1 OR r.name = $2), \
@@ -174,7 +181,7 @@ fn query(may_read_verifiers: bool) -> String {
             OR r.rolname IN (SELECT name FROM registered f WHERE $1 OR f.database = $2)), \
          seen AS (SELECT d.* FROM pg_database d WHERE $1 OR d.datname = $2) \
          SELECT json_build_object( \
-         'admin', current_user, \
+         'admin', current_user, 'may_limit_temp_files', {may_limit}, \
          'rows', (SELECT coalesce(json_object_agg(r.name, {ROW_JSON}), '{{}}') FROM rows r), \
          'registered_roles', (SELECT coalesce(json_object_agg(f.name, json_build_object( \
             'database', f.database, 'oid', f.role_oid::bigint, 'verifier', f.verifier)), '{{}}') \

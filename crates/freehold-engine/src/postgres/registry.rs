@@ -13,8 +13,8 @@
 //!
 //! **Effects inside a database** happen on another connection. The registry row stays locked while
 //! they run, so in ordinary life a successor waits. If the holding session dies, the lock is gone
-//! but the inner session may live on: therefore whoever raises an epoch first ends every Freehold
-//! session inside that database ([`end_predecessors`]), and whoever acts inside checks the fence
+//! but the inner session may live on: therefore whoever takes the row's lock first ends every acting
+//! Freehold session inside that database ([`end_predecessors`]), and whoever acts inside checks the fence
 //! *after* its inner session exists. Either the check comes first, then the successor finds and ends
 //! the session, or the epoch was raised first, then the check fails. A lock inside the database
 //! would be simpler, but a tenant could hold it.
@@ -263,15 +263,49 @@ pub(crate) async fn row(connection: &Connection, name: &str) -> Result<Option<Re
         .await
 }
 
-/// Takes the session lock of a database's row. It is given back by [`unlock`] or with the session.
-pub(crate) async fn lock(connection: &Connection, database: &str) -> Result<()> {
-    let key = lock_key(database);
-    connection
-        .change(
-            &format!("SELECT pg_advisory_lock({key})"),
-            &format!("lock the registry's row of {database:?}"),
-        )
-        .await
+/// Takes the session lock of a claim's row. It is given back by [`unlock`] or with the session.
+///
+/// A worker that stands still keeps its session and the lock in it. When the row says that our epoch
+/// is newer, the holder has been replaced by us, and its session is ended.
+pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
+    const ATTEMPTS: u32 = 4;
+    let key = lock_key(&claim.name);
+    let doing = format!("lock the registry's row of {:?}", claim.name);
+    // Waits by itself in small portions, so that we can look who holds it.
+    let waiting =
+        format!("SET lock_timeout = 1500; SELECT pg_advisory_lock({key}); SET lock_timeout = 5000");
+    for attempt in 1.. {
+        let busy = match connection.change(&waiting, &doing).await {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.fault, Fault::Busy { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let row = claim.row(connection).await?;
+        let ours_is_newer = row.is_some_and(|row| {
+            row.stamp == claim.stamp && row.server == claim.server && row.epoch < claim.fence.epoch
+        });
+        if ours_is_newer {
+            end_holder(connection, key, &doing).await?;
+        } else if attempt >= ATTEMPTS {
+            connection.change("SET lock_timeout = 5000", &doing).await?;
+            return Err(busy);
+        }
+    }
+    Ok(())
+}
+
+/// Ends the session that holds a row's lock.
+async fn end_holder(connection: &Connection, key: i64, doing: &str) -> Result<()> {
+    tracing::warn!(
+        doing,
+        "ending the session of a worker that has been replaced"
+    );
+    let query = "SELECT pg_terminate_backend(l.pid, 2000) FROM pg_locks l \
+        WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid() AND l.objsubid = 1 \
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) \
+        AND ((l.classid::bigint << 32) | l.objid::bigint) = $1";
+    connection.read(query, &[(&key, Type::INT8)], doing).await?;
+    Ok(())
 }
 
 pub(crate) async fn unlock(connection: &Connection, database: &str) -> Result<()> {
@@ -284,8 +318,11 @@ pub(crate) async fn unlock(connection: &Connection, database: &str) -> Result<()
         .await
 }
 
-/// The application name by which Freehold's own sessions inside a tenant's database are told from all
-/// others of the admin's login.
+/// The application name of a session that only looks inside a tenant's database.
+pub(crate) const LOOKING_MARK: &str = "freehold/look";
+
+/// The application name by which Freehold's acting sessions inside a tenant's database are told from
+/// all others of the admin's login.
 pub(crate) const INSIDE_MARK: &str = "freehold/inside";
 
 /// Ends every session that an earlier holder of the row may still have inside the database, and

@@ -37,7 +37,7 @@ pub(super) async fn reserve(
         server: identity(&admin).await?,
         fence: fence.clone(),
     };
-    registry::lock(&admin, name).await?;
+    registry::lock(&admin, &claim).await?;
     gate.before(&doing).await?;
     take(&admin, &claim, &doing).await?;
     gate.after(&doing).await?;
@@ -209,7 +209,7 @@ pub(super) async fn release(
         server: identity(&admin).await?,
         fence: fence.clone(),
     };
-    registry::lock(&admin, name).await?;
+    registry::lock(&admin, &claim).await?;
     let row = claim.row(&admin).await?;
     let released = row
         .as_ref()

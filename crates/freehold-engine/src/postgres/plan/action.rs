@@ -255,11 +255,7 @@ impl Action {
             ),
             Self::SchemaOwner { schema, found } => (
                 format!("schema.owner:{schema}"),
-                format!(
-                    "The schema {schema:?} belongs to {found:?}. Where the admin may not change that, \
-                     a superuser runs ALTER SCHEMA {} OWNER TO the database's owner role.",
-                    crate::postgres::quote::Identifier::from_catalog(schema)
-                ),
+                format!("The schema {schema:?} belongs to {found:?}."),
             ),
             Self::CreateExtension { extension } => (
                 format!("extension.missing:{extension}"),

@@ -15,6 +15,7 @@ use super::{
 use crate::postgres::{
     inside::{Group, Inside, ObjectKind, Schema},
     observe::{Grant, Observed},
+    quote::Identifier,
 };
 
 pub(super) fn inside(goal: &Goal<'_>, seen: &Observed, within: &Inside, actions: &mut Vec<Action>) {
@@ -75,6 +76,17 @@ impl Plan<'_> {
                 .any(|wanted| wanted == schema)
     }
 
+    /// Whether the admin may give the schema another owner. The schema public of a database belongs
+    /// to the database's owner as of 15, and to a superuser before.
+    fn may_take(&self, schema: &Schema) -> bool {
+        let admin = &self.seen.cluster.admin;
+        let database = self.seen.cluster.databases.get(&self.goal.desired.name);
+        self.seen.superuser
+            || schema.owner == *admin
+            || schema.owner == "pg_database_owner"
+                && database.is_some_and(|facts| facts.owner == *admin)
+    }
+
     /// A login's objects belong to the owner role: it could make them by `SET ROLE NONE`.
     fn is_login_of_ours(&self, role: &str) -> bool {
         let registered = self.seen.cluster.registered_roles.get(role);
@@ -88,11 +100,13 @@ impl Plan<'_> {
             if schema.owner == self.goal.owner || self.is_login_of_ours(&schema.owner) {
                 continue;
             }
-            if self.is_managed(&schema.name) {
+            if self.is_managed(&schema.name) && self.may_take(schema) {
                 actions.push(Action::SchemaOwner {
                     schema: schema.name.clone(),
                     found: schema.owner.clone(),
                 });
+            } else if self.is_managed(&schema.name) {
+                actions.push(out_of_reach(schema));
             } else {
                 actions.push(foreign_owner("schema", &schema.name, &schema.owner));
             }
@@ -253,7 +267,7 @@ impl Plan<'_> {
             }
         }
         for schema in &self.within.schemas {
-            let coming = self.is_managed(&schema.name);
+            let coming = self.is_managed(&schema.name) && self.may_take(schema);
             if schema.owner != self.goal.owner && !coming {
                 continue;
             }
@@ -419,6 +433,25 @@ fn public(privilege: &str, by: &str) -> Grant {
         by: by.to_owned(),
         privilege: privilege.to_owned(),
         grantable: false,
+    }
+}
+
+fn out_of_reach(schema: &Schema) -> Action {
+    let everybody = |grant: &Grant| grant.to.is_none() && grant.privilege == "CREATE";
+    let danger = if schema.acl.iter().any(everybody) {
+        " and everybody who may connect can create objects in it"
+    } else {
+        ""
+    };
+    Action::Report {
+        key: format!("schema.owner:{}", schema.name),
+        message: format!(
+            "The schema {:?} belongs to {:?}{danger}. The admin may not change that; a superuser can: \
+             ALTER SCHEMA {} OWNER TO the owner role of the database.",
+            schema.name,
+            schema.owner,
+            Identifier::from_catalog(&schema.name)
+        ),
     }
 }
 

@@ -295,12 +295,33 @@ pub(super) fn settings(goal: &Goal<'_>, seen: &Observed, actions: &mut Vec<Actio
                 });
             }
         }
-        actions.extend(wanted.into_iter().map(|(name, value)| Action::Set {
-            role: Some(login.name.to_owned()),
-            in_database: false,
-            name: name.to_owned(),
-            value: Some(value),
+        actions.extend(wanted.into_iter().map(|(name, value)| {
+            if name == TEMP_FILES && !seen.cluster.may_limit_temp_files {
+                return unlimited_temp_files(seen, login.name);
+            }
+            Action::Set {
+                role: Some(login.name.to_owned()),
+                in_database: false,
+                name: name.to_owned(),
+                value: Some(value),
+            }
         }));
+    }
+}
+
+const TEMP_FILES: &str = "temp_file_limit";
+
+fn unlimited_temp_files(seen: &Observed, login: &str) -> Action {
+    let way_out = if seen.version.major >= 15 {
+        "a superuser can allow it: GRANT SET ON PARAMETER temp_file_limit TO the admin"
+    } else {
+        "before PostgreSQL 15 only a superuser may"
+    };
+    Action::Report {
+        key: format!("setting:{login}:{TEMP_FILES}"),
+        message: format!(
+            "The temporary files of {login:?} are not limited, because the admin may not set {TEMP_FILES}: {way_out}."
+        ),
     }
 }
 
@@ -327,7 +348,7 @@ fn wanted_settings(goal: &Goal<'_>, login: &Login<'_>) -> BTreeMap<&'static str,
         }
     }
     if let Some(mebibytes) = limits.temp_files_mib {
-        wanted.insert("temp_file_limit", (u64::from(mebibytes) * 1024).to_string());
+        wanted.insert(TEMP_FILES, (u64::from(mebibytes) * 1024).to_string());
     }
     if login.acts_as_group {
         wanted.insert("role", login.group.to_owned());
