@@ -8,6 +8,8 @@ mod plan;
 mod quote;
 mod refusal;
 mod runner;
+pub mod runner_process;
+mod scaffold;
 mod script;
 mod state;
 mod version;
@@ -23,6 +25,7 @@ pub use runner::{
     AppliedScript, HISTORY_TABLE, LockHolder, Migrator, Observer, PlannedScript, RunEvent,
     RunFailure, RunOptions, RunReport, StatementFailure, Status, StopHandle, lock_id, status,
 };
+pub use scaffold::{NewMigration, new_repeatable, next_versioned};
 pub use script::{
     Mode, Script, ScriptConfig, SplitError, Statement, StatementClass, TransactionControl, Warning,
     split,

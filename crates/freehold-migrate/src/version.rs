@@ -45,11 +45,6 @@ impl Version {
             .first()
             .map_or("0", |part| if part.is_empty() { "0" } else { part })
     }
-
-    /// How many parts the text has, trailing zeros included.
-    pub(crate) fn written_parts(&self) -> usize {
-        self.text.split('.').count()
-    }
 }
 
 impl FromStr for Version {

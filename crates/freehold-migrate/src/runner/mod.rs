@@ -69,6 +69,9 @@ pub struct RunReport {
     pub history_created: bool,
     /// In the order in which they ran.
     pub applied: Vec<AppliedScript>,
+    /// The whole history afterwards, for whoever keeps a copy of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryRow>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +207,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             schema: seat.schema.clone(),
             history_created: !exists,
             applied: Vec::with_capacity(scripts.len()),
+            history: Vec::new(),
         };
         if !exists {
             let table = seat.table.create(self.session).await?;
@@ -235,6 +239,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             observer.observe(applied.finished()).await;
             report.applied.push(applied);
         }
+        report.history = seat.table.read(self.session).await?.unwrap_or_default();
         Ok(report)
     }
 
