@@ -7,9 +7,12 @@ use serde::Deserialize;
 
 use crate::{Result, command};
 
-/// The folder that holds the workspace.
+/// The folder that holds the workspace. Cargo says it when it runs us; what was true at compile time
+/// may be another checkout that shares the build directory.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package
         .parent()
         .expect("xtask lies in the workspace")
         .to_owned()
