@@ -21,6 +21,9 @@
 mod batch;
 mod capability;
 mod change;
+mod collection;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod handle;
 mod index;
@@ -40,6 +43,7 @@ mod token;
 
 pub use capability::{Capabilities, Durability};
 pub use change::{Change, ChangeKind, ChangePosition, Changes};
+pub use collection::{Collection, Document, Stored, StoredPage};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use handle::{DynStore, StoreHandle};
 pub use lease::{Lease, LeaseName};

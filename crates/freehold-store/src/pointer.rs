@@ -116,7 +116,8 @@ fn member<'a>(members: &[(Cow<'a, str>, &'a RawValue)], name: &str) -> Option<&'
         .find_map(|(key, value)| (key == name).then_some(*value))
 }
 
-fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>> {
+/// The members of an object, as they are written.
+pub(crate) fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>> {
     serde_json::from_str::<Members<'_>>(text)
         .map(|members| members.0)
         .map_err(unreadable)

@@ -38,6 +38,7 @@ DECLARE
     entry_values bytea[];
     uniques boolean[];
     other record;
+    first_taken int;
     writes int := cardinality(w_key);
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -112,25 +113,27 @@ BEGIN
     END LOOP;
 
     FOR i IN 1 .. cardinality(e_write) LOOP
-        CONTINUE WHEN NOT e_unique[i];
         IF e_taken[i] > 0 THEN
-            status := 5;
-            at := e_write[i];
-            detail := e_name[i];
-            owner := w_key[e_taken[i]];
-            RETURN;
+            first_taken := i;
+            EXIT;
         END IF;
+    END LOOP;
+    IF true = ANY (e_unique) THEN
         FOR other IN
-            SELECT r.collection, r.key, r.expires FROM {s}.entries e
+            SELECT n.i, n.write, n.name, r.collection, r.key, r.expires
+            FROM unnest(e_write, e_name, e_value, e_unique)
+                WITH ORDINALITY AS n (write, name, value, is_unique, i)
+            JOIN {s}.entries e ON e.collection = w_collection[n.write] AND e.name = n.name
+                AND e.value = n.value AND e.key <> w_key[n.write]
             JOIN {s}.records r ON r.collection = e.collection AND r.key = e.key
-            WHERE e.collection = w_collection[e_write[i]] AND e.name = e_name[i]
-            AND e.value = e_value[i] AND e.key <> w_key[e_write[i]]
-        LOOP
             -- What the batch rewrites no longer counts.
-            CONTINUE WHEN EXISTS (SELECT FROM unnest(w_collection, w_key) AS w (collection, key)
-                WHERE w.collection = other.collection AND w.key = other.key);
-            at := e_write[i];
-            detail := e_name[i];
+            WHERE n.is_unique AND (r.collection, r.key) NOT IN
+                (SELECT w.collection, w.key FROM unnest(w_collection, w_key) AS w (collection, key))
+            ORDER BY n.i
+        LOOP
+            EXIT WHEN first_taken <= other.i;
+            at := other.write;
+            detail := other.name;
             owner := other.key;
             IF other.expires IS NULL OR other.expires > now_us THEN
                 status := 5;
@@ -142,11 +145,18 @@ BEGIN
                 detail := other.collection;
                 RETURN;
             END IF;
-            victim_write := victim_write || e_write[i];
+            victim_write := victim_write || other.write;
             victim_collection := victim_collection || other.collection;
             victim_key := victim_key || other.key;
         END LOOP;
-    END LOOP;
+    END IF;
+    IF first_taken IS NOT NULL THEN
+        status := 5;
+        at := e_write[first_taken];
+        detail := e_name[first_taken];
+        owner := w_key[e_taken[first_taken]];
+        RETURN;
+    END IF;
 
     -- Old entries go first, so that records of one batch may hand a unique value on.
     FOR i IN 1 .. cardinality(victim_key) LOOP
