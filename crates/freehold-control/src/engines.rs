@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use freehold_engine::{
     ConnectTarget, EngineError, EngineHandle, Fault, Tls,
-    postgres::PostgresEngine,
+    postgres::{LocalServer, PostgresEngine},
 };
 use freehold_model::{
     Entropy, Error, Uid,
@@ -66,9 +66,10 @@ impl Engines {
 
     /// The server of an instance. Local servers are started when they are not running.
     pub(crate) async fn connect(&self, instance: &Instance) -> Result<Connected, Trouble> {
-        let uid = instance.metadata.uid.ok_or_else(|| {
-            Error::internal("connecting to an instance", "it has no uid")
-        })?;
+        let uid = instance
+            .metadata
+            .uid
+            .ok_or_else(|| Error::internal("connecting to an instance", "it has no uid"))?;
         let generation = instance.metadata.generation;
         if let Some(kept) = self.kept.lock().await.get(&uid)
             && kept.generation == generation
@@ -76,7 +77,10 @@ impl Engines {
             return Ok(kept.connected.clone());
         }
         let connected = self.make(instance, uid).await?;
-        let kept = Kept { generation, connected: connected.clone() };
+        let kept = Kept {
+            generation,
+            connected: connected.clone(),
+        };
         self.kept.lock().await.insert(uid, kept);
         Ok(connected)
     }
@@ -89,7 +93,9 @@ impl Engines {
 
     /// Notes what an error says about the handle.
     pub(crate) async fn note(&self, instance: &Instance, trouble: &Trouble) {
-        let Trouble::Engine(error) = trouble else { return };
+        let Trouble::Engine(error) = trouble else {
+            return;
+        };
         let local = instance.spec.local.is_some();
         let stale = matches!(error.fault, Fault::Unauthenticated)
             || (local && matches!(error.fault, Fault::Unreachable { .. }));
@@ -100,7 +106,10 @@ impl Engines {
 
     async fn make(&self, instance: &Instance, uid: Uid) -> Result<Connected, Trouble> {
         if instance.spec.engine.as_str() != "postgres" {
-            let what = format!("be driven: the engine {} is not built in", instance.spec.engine);
+            let what = format!(
+                "be driven: the engine {} is not built in",
+                instance.spec.engine
+            );
             return Err(EngineError::new(Fault::Unsupported { what }, "connect").into());
         }
         match (&instance.spec.external, &instance.spec.local) {
@@ -129,7 +138,12 @@ impl Engines {
         let (tls, sslmode) = match external.tls {
             TlsMode::Disable => (Tls::Disable, "disable"),
             TlsMode::Prefer => (Tls::Prefer, "prefer"),
-            TlsMode::VerifyFull => (Tls::VerifyFull { ca_pem: ca_pem.clone() }, "verify-full"),
+            TlsMode::VerifyFull => (
+                Tls::VerifyFull {
+                    ca_pem: ca_pem.clone(),
+                },
+                "verify-full",
+            ),
         };
         let port = external.port.unwrap_or(5432);
         let admin = ConnectTarget {
@@ -137,14 +151,19 @@ impl Engines {
             port,
             username: external.username.clone(),
             password,
-            database: external.admin_database.clone().unwrap_or_else(|| "postgres".to_owned()),
+            database: external
+                .admin_database
+                .clone()
+                .unwrap_or_else(|| "postgres".to_owned()),
             tls,
             application_name: format!("freehold/{}", instance.metadata.name),
             connect_timeout: CONNECT_TIMEOUT,
         };
         let workload = external.workload_endpoint.as_ref();
         let endpoint = Endpoint {
-            host: workload.map_or(&external.host, |endpoint| &endpoint.host).clone(),
+            host: workload
+                .map_or(&external.host, |endpoint| &endpoint.host)
+                .clone(),
             port: workload.and_then(|endpoint| endpoint.port).unwrap_or(port),
             sslmode,
             ca_pem,
@@ -159,7 +178,9 @@ impl Engines {
     async fn local(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
         let _one_at_a_time = self.starting.lock().await;
         let directory = self.data_dir.join("instances").join(uid.to_string());
-        let admin: ConnectTarget = local_server(&directory, local)?;
+        let major = local.version.as_deref().map(major).transpose()?;
+        let server = LocalServer::ensure(&directory, major, local.port, &*self.entropy).await?;
+        let admin = server.target();
         let endpoint = Endpoint {
             host: admin.host.clone(),
             port: admin.port,
@@ -176,11 +197,17 @@ impl Engines {
 
 impl std::fmt::Debug for Engines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engines").field("data_dir", &self.data_dir).finish_non_exhaustive()
+        f.debug_struct("Engines")
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
     }
 }
 
-fn local_server(_: &std::path::Path, _: &Local) -> Result<ConnectTarget, Trouble> {
-    let what = "make local servers yet".to_owned();
-    Err(EngineError::new(Fault::Unsupported { what }, "start a local server").into())
+/// The major version that a manifest asks for.
+fn major(version: &str) -> Result<u32, Trouble> {
+    let text = version.split('.').next().unwrap_or_default();
+    text.parse().map_err(|_| {
+        let error = Error::invalid(format!("{version:?} is not a PostgreSQL version"));
+        Trouble::Control(error.hint("Write the major version, e.g. `version: \"17\"`."))
+    })
 }

@@ -28,7 +28,11 @@ pub(crate) struct Close {
 #[serde(tag = "state", rename_all = "camelCase")]
 pub(crate) enum CloseState {
     /// Take the right to connect away, end the sessions, look again.
-    CloseConnections { policy: DeletionPolicy, since: Timestamp, until: Timestamp },
+    CloseConnections {
+        policy: DeletionPolicy,
+        since: Timestamp,
+        until: Timestamp,
+    },
     /// Quarantine: say until when it can be brought back.
     Quarantine { since: Timestamp, until: Timestamp },
     /// Retain: give the name up on the server.
@@ -57,9 +61,11 @@ impl Operation for Close {
     ) -> Result<Next<CloseState>, StepError> {
         let world = world(&self.control, step).await?;
         match state {
-            CloseState::CloseConnections { policy, since, until } => {
-                self.close(step, &world, policy, since, until).await
-            }
+            CloseState::CloseConnections {
+                policy,
+                since,
+                until,
+            } => self.close(step, &world, policy, since, until).await,
             CloseState::Quarantine { since, until } => self.quarantine(step, world, since, until),
             CloseState::Release => self.release(step, &world).await,
             CloseState::Forget => self.forget(step, &world).await,
@@ -68,9 +74,10 @@ impl Operation for Close {
 
     fn cancel(&self, _: CloseState) -> Cancel<CloseState> {
         Cancel::Refuse {
-            reason: "Connections may have been ended already. When it is done, `freehold undelete` \
+            reason:
+                "Connections may have been ended already. When it is done, `freehold undelete` \
                      brings a quarantined database back."
-                .to_owned(),
+                    .to_owned(),
         }
     }
 }
@@ -84,7 +91,11 @@ impl Close {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<Next<CloseState>, StepError> {
-        let placed = world.database.status.as_ref().is_some_and(|s| s.placement.is_some());
+        let placed = world
+            .database
+            .status
+            .as_ref()
+            .is_some_and(|s| s.placement.is_some());
         if !placed {
             return Ok(Next::go(CloseState::Forget, "it was never placed"));
         }
@@ -105,11 +116,18 @@ impl Close {
         let instance = placed_on(control, world).await?;
         let connected = control.engines.connect(&instance).await?;
         let actor = step.id.to_string();
-        let acting = Acting { epoch: step.epoch, actor: &actor, gate: &step.gate, survey: None };
+        let acting = Acting {
+            epoch: step.epoch,
+            actor: &actor,
+            gate: &step.gate,
+            survey: None,
+        };
         // A deletion is meant even where drift is only observed.
         let mut world = world.clone();
         world.database.spec.manage = freehold_model::kinds::Manage::Apply;
-        let closed = control.converge(&world, &connected, LoginState::Disabled, &acting).await;
+        let closed = control
+            .converge(&world, &connected, LoginState::Disabled, &acting)
+            .await;
         if let Err(trouble) = &closed {
             control.engines.note(&instance, trouble).await;
         }
@@ -131,8 +149,12 @@ impl Close {
         let message = format!("In quarantine until {until}; `freehold undelete` brings it back.");
         let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
         let now = control.clock.now();
-        status.conditions.set(kind, no, "Quarantined", message.clone(), now, generation);
-        let mut entry = control.journal.internal("database.quarantine", &step.target);
+        status
+            .conditions
+            .set(kind, no, "Quarantined", message.clone(), now, generation);
+        let mut entry = control
+            .journal
+            .internal("database.quarantine", &step.target);
         entry.operation = Some(step.id);
         entry.outcome = freehold_audit::Outcome::Succeeded;
         let also = Batch {
@@ -157,14 +179,18 @@ impl Close {
             let stamp = world.stamp(control.identity.id)?;
             let fence = control.fence(step.epoch, &step.id.to_string());
             let name = world.server_name()?;
-            connected.engine.release(name, &stamp, &fence, &step.gate).await?;
+            connected
+                .engine
+                .release(name, &stamp, &fence, &step.gate)
+                .await?;
             Ok::<_, Trouble>(())
         };
         match released.await {
-            Ok(()) => Ok(Next::go(CloseState::Forget, "the name is given up; the data stays")),
-            Err(trouble) => {
-                Err(from_trouble(control, step, ConditionType::Ready, trouble).await)
-            }
+            Ok(()) => Ok(Next::go(
+                CloseState::Forget,
+                "the name is given up; the data stays",
+            )),
+            Err(trouble) => Err(from_trouble(control, step, ConditionType::Ready, trouble).await),
         }
     }
 
@@ -176,20 +202,29 @@ impl Close {
         let control = &self.control;
         let mut also = Batch::new();
         for access in &world.accesses {
-            also.writes.push(records::remove(access).map_err(from_control)?);
+            also.writes
+                .push(records::remove(access).map_err(from_control)?);
         }
         also.writes.push(Credentials::forget(step.target_uid));
-        let placement = world.database.status.as_ref().and_then(|s| s.placement.as_ref());
+        let placement = world
+            .database
+            .status
+            .as_ref()
+            .and_then(|s| s.placement.as_ref());
         if let Some(placement) = placement {
-            let write = control.release_promise(placement.instance_uid, step.target_uid).await;
+            let write = control
+                .release_promise(placement.instance_uid, step.target_uid)
+                .await;
             also.writes.extend(write.map_err(from_control)?);
         }
-        also.writes.push(records::remove(&world.database).map_err(from_control)?);
+        also.writes
+            .push(records::remove(&world.database).map_err(from_control)?);
         let mut entry = control.journal.internal("database.forget", &step.target);
         entry.operation = Some(step.id);
         entry.outcome = freehold_audit::Outcome::Succeeded;
         let kept = world.server_name().unwrap_or_default();
-        entry.details = serde_json::json!({ "databaseName": kept, "instance": placement.map(|p| &p.instance) });
+        entry.details =
+            serde_json::json!({ "databaseName": kept, "instance": placement.map(|p| &p.instance) });
         also.writes.push(control.journal.write(&entry));
         let message = format!("forgotten; the server keeps {kept:?} with its data");
         Ok(Next::done(serde_json::Value::Null, message).also(also))

@@ -42,20 +42,36 @@ pub(crate) enum MigrateState {
     /// Cut off any earlier runner and choose a password.
     Prepare { bundle: BundleDigest },
     /// Let the migrator log in with it.
-    Open { bundle: BundleDigest, password: Sealed },
+    Open {
+        bundle: BundleDigest,
+        password: Sealed,
+    },
     /// Run the bundle. Another worker than the one that entered this state prepares again.
-    Run { bundle: BundleDigest, password: Sealed, epoch: u64 },
+    Run {
+        bundle: BundleDigest,
+        password: Sealed,
+        epoch: u64,
+    },
     /// Shut the migrator out again, whatever the outcome.
-    Close { bundle: BundleDigest, outcome: MigrateOutcome },
+    Close {
+        bundle: BundleDigest,
+        outcome: MigrateOutcome,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "camelCase")]
 pub(crate) enum MigrateOutcome {
     #[serde(rename_all = "camelCase")]
-    Succeeded { applied: u32, version: Option<String>, history: Vec<HistoryRow> },
+    Succeeded {
+        applied: u32,
+        version: Option<String>,
+        history: Vec<HistoryRow>,
+    },
     /// The message names file, line and the server's words.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
     Cancelled,
 }
 
@@ -92,9 +108,11 @@ impl Operation for Migrate {
             MigrateState::Open { bundle, password } => {
                 self.open(step, &world, bundle, password).await
             }
-            MigrateState::Run { bundle, password, epoch } => {
-                self.run(step, &world, bundle, password, epoch).await
-            }
+            MigrateState::Run {
+                bundle,
+                password,
+                epoch,
+            } => self.run(step, &world, bundle, password, epoch).await,
             MigrateState::Close { bundle, outcome } => {
                 self.close(step, &world, bundle, outcome).await
             }
@@ -105,15 +123,20 @@ impl Operation for Migrate {
         match state {
             MigrateState::Prepare { bundle }
             | MigrateState::Open { bundle, .. }
-            | MigrateState::Run { bundle, .. } => {
-                Cancel::Undo(MigrateState::Close { bundle, outcome: MigrateOutcome::Cancelled })
-            }
-            MigrateState::Close { bundle, outcome: MigrateOutcome::Cancelled } => {
-                Cancel::Undo(MigrateState::Close { bundle, outcome: MigrateOutcome::Cancelled })
-            }
-            MigrateState::Close { .. } => {
-                Cancel::Refuse { reason: "The scripts have run; only tidying up is left.".to_owned() }
-            }
+            | MigrateState::Run { bundle, .. } => Cancel::Undo(MigrateState::Close {
+                bundle,
+                outcome: MigrateOutcome::Cancelled,
+            }),
+            MigrateState::Close {
+                bundle,
+                outcome: MigrateOutcome::Cancelled,
+            } => Cancel::Undo(MigrateState::Close {
+                bundle,
+                outcome: MigrateOutcome::Cancelled,
+            }),
+            MigrateState::Close { .. } => Cancel::Refuse {
+                reason: "The scripts have run; only tidying up is left.".to_owned(),
+            },
         }
     }
 
@@ -138,7 +161,10 @@ impl Migrate {
         let password = generate_password(&*self.control.entropy);
         let password = self.control.sealer.seal(&place(step), &password);
         let state = MigrateState::Open { bundle, password };
-        Ok(Next::go(state, "earlier runners are cut off; a new credential is chosen"))
+        Ok(Next::go(
+            state,
+            "earlier runners are cut off; a new credential is chosen",
+        ))
     }
 
     async fn open(
@@ -148,10 +174,21 @@ impl Migrate {
         bundle: BundleDigest,
         password: Sealed,
     ) -> Result<Next<MigrateState>, StepError> {
-        let opened = self.control.sealer.open(&place(step), &password).map_err(from_control)?;
-        let state = LoginState::Enabled { password: opened, valid_until: None };
+        let opened = self
+            .control
+            .sealer
+            .open(&place(step), &password)
+            .map_err(from_control)?;
+        let state = LoginState::Enabled {
+            password: opened,
+            valid_until: None,
+        };
         self.set_migrator(step, world, state).await?;
-        let state = MigrateState::Run { bundle, password, epoch: step.epoch };
+        let state = MigrateState::Run {
+            bundle,
+            password,
+            epoch: step.epoch,
+        };
         Ok(Next::go(state, "the migrator may log in"))
     }
 
@@ -165,9 +202,16 @@ impl Migrate {
     ) -> Result<Next<MigrateState>, StepError> {
         if epoch != step.epoch || step.attempts > 0 {
             let state = MigrateState::Prepare { bundle };
-            return Ok(Next::go(state, "the runner was lost; a new one is prepared"));
+            return Ok(Next::go(
+                state,
+                "the runner was lost; a new one is prepared",
+            ));
         }
-        let password = self.control.sealer.open(&place(step), &password).map_err(from_control)?;
+        let password = self
+            .control
+            .sealer
+            .open(&place(step), &password)
+            .map_err(from_control)?;
         let ran = self.run_bundle(step, world, &bundle, password).await;
         let outcome = match ran {
             Ok(outcome) => outcome,
@@ -197,11 +241,19 @@ impl Migrate {
         let control = &self.control;
         let instance = placed_on(control, world).await.map_err(Trouble::Control)?;
         let connected = control.engines.connect(&instance).await?;
-        let bytes = control.bundle_bytes(bundle).await.map_err(Trouble::Control)?;
+        let bytes = control
+            .bundle_bytes(bundle)
+            .await
+            .map_err(Trouble::Control)?;
         let mut target = connected.admin.clone();
-        target.username.clone_from(&world.credentials.migrator_login);
+        target
+            .username
+            .clone_from(&world.credentials.migrator_login);
         target.password = Some(password);
-        world.server_name().map_err(Trouble::Control)?.clone_into(&mut target.database);
+        world
+            .server_name()
+            .map_err(Trouble::Control)?
+            .clone_into(&mut target.database);
         target.application_name = format!("freehold/op/{}", step.id);
         step.gate.before("run migrations").await.map_err(lost)?;
         let outcome = runner::run(control, step, &target, bundle, bytes).await?;
@@ -217,12 +269,19 @@ impl Migrate {
         outcome: MigrateOutcome,
     ) -> Result<Next<MigrateState>, StepError> {
         self.set_migrator(step, world, LoginState::Disabled).await?;
-        let also = self.records(step, world, &bundle, &outcome).map_err(from_control)?;
+        let also = self
+            .records(step, world, &bundle, &outcome)
+            .map_err(from_control)?;
         Ok(match outcome {
-            MigrateOutcome::Succeeded { applied, version, .. } => {
+            MigrateOutcome::Succeeded {
+                applied, version, ..
+            } => {
                 let output = serde_json::json!({ "applied": applied, "version": version });
                 let at = version.unwrap_or_else(|| "no version".to_owned());
-                Next::done(output, format!("{applied} scripts applied; the database is at {at}"))
+                Next::done(
+                    output,
+                    format!("{applied} scripts applied; the database is at {at}"),
+                )
             }
             MigrateOutcome::Failed { message } => Next::fail(message),
             MigrateOutcome::Cancelled => {
@@ -261,7 +320,11 @@ impl Migrate {
         batch.writes.push(control.journal.write(&entry));
         if let MigrateOutcome::Succeeded { history, .. } = outcome {
             let rows = history.clone();
-            let history = RecordedHistory { bundle: bundle.clone(), at: now, rows };
+            let history = RecordedHistory {
+                bundle: bundle.clone(),
+                at: now,
+                rows,
+            };
             batch.writes.push(history_write(step.target_uid, &history)?);
         }
         Ok(batch)
@@ -279,11 +342,18 @@ impl Migrate {
             let instance = placed_on(&self.control, world).await?;
             let connected = self.control.engines.connect(&instance).await?;
             let actor = step.id.to_string();
-            let acting =
-                Acting { epoch: step.epoch, actor: &actor, gate: &step.gate, survey: None };
+            let acting = Acting {
+                epoch: step.epoch,
+                actor: &actor,
+                gate: &step.gate,
+                survey: None,
+            };
             let mut world = world.clone();
             world.database.spec.manage = Manage::Apply;
-            let done = self.control.converge(&world, &connected, migrator, &acting).await;
+            let done = self
+                .control
+                .converge(&world, &connected, migrator, &acting)
+                .await;
             if let Err(trouble) = &done {
                 self.control.engines.note(&instance, trouble).await;
             }
@@ -328,7 +398,9 @@ fn note_status(
     let kind = ConditionType::MigrationsApplied;
     let conditions = &mut status.conditions;
     match outcome {
-        MigrateOutcome::Succeeded { applied, version, .. } => {
+        MigrateOutcome::Succeeded {
+            applied, version, ..
+        } => {
             conditions.set(kind, ConditionStatus::True, "Applied", "", now, generation);
             status.migration = Some(MigrationStatus {
                 bundle: Some(bundle.clone()),
@@ -350,6 +422,13 @@ fn note_status(
     // A run sets Ready only when it had been told as trouble of the run.
     let ready = conditions.get(ConditionType::Ready).map(|c| c.status);
     if ready != Some(ConditionStatus::True) && conditions.is_true(ConditionType::Provisioned) {
-        conditions.set(ConditionType::Ready, ConditionStatus::True, "Usable", "", now, generation);
+        conditions.set(
+            ConditionType::Ready,
+            ConditionStatus::True,
+            "Usable",
+            "",
+            now,
+            generation,
+        );
     }
 }

@@ -9,7 +9,7 @@ mod reopen;
 mod runner;
 
 use freehold_engine::Fault;
-use freehold_model::{Code, ConditionStatus, ConditionType, Error, ResourceKey, Result, kinds::Database};
+use freehold_model::{Code, ConditionStatus, ConditionType, Error, Result, kinds::Database};
 use freehold_store::{CollectionSpec, StoreHandle};
 use freehold_workflow::{Runner, StepContext, StepError};
 
@@ -27,20 +27,41 @@ use crate::{
 
 /// Collections that belong to operations.
 pub(crate) async fn define(store: &StoreHandle) -> Result<()> {
-    for name in [placing::ALLOCATIONS, migrate::HISTORIES, crate::verbs::bundles::BUNDLES] {
-        let spec = CollectionSpec { name: own_collection(name), indexes: vec![] };
+    for name in [
+        placing::ALLOCATIONS,
+        migrate::HISTORIES,
+        crate::verbs::bundles::BUNDLES,
+    ] {
+        let spec = CollectionSpec {
+            name: own_collection(name),
+            indexes: vec![],
+        };
         store.define(spec).await.map_err(store_error)?;
     }
     let chunks = own_collection(crate::verbs::bundles::CHUNKS);
-    store.define(CollectionSpec { name: chunks, indexes: vec![] }).await.map_err(store_error)
+    store
+        .define(CollectionSpec {
+            name: chunks,
+            indexes: vec![],
+        })
+        .await
+        .map_err(store_error)
 }
 
 pub(crate) fn register(runner: Runner, control: &Control) -> Runner {
     runner
-        .register(Provision { control: control.clone() })
-        .register(Migrate { control: control.clone() })
-        .register(Close { control: control.clone() })
-        .register(Reopen { control: control.clone() })
+        .register(Provision {
+            control: control.clone(),
+        })
+        .register(Migrate {
+            control: control.clone(),
+        })
+        .register(Close {
+            control: control.clone(),
+        })
+        .register(Reopen {
+            control: control.clone(),
+        })
 }
 
 /// Reads the operation's database with its surroundings, and makes sure that it is the very one that
@@ -50,7 +71,10 @@ async fn world(control: &Control, step: &StepContext) -> Result<World, StepError
     let world = read.map_err(from_control)?;
     match world {
         Some(world) if world.database.metadata.uid == Some(step.target_uid) => Ok(world),
-        _ => Err(StepError::failed(format!("{} is not there any more", step.target))),
+        _ => Err(StepError::failed(format!(
+            "{} is not there any more",
+            step.target
+        ))),
     }
 }
 

@@ -10,7 +10,9 @@ use freehold_model::{
     Error, Kind, Name, Result, Uid,
     kinds::{Class, Database, Instance},
 };
-use freehold_plan::placement::{Allocated, Allocation, Candidate, Decision, PlacementRequest, place};
+use freehold_plan::placement::{
+    Allocated, Allocation, Candidate, Decision, PlacementRequest, place,
+};
 use freehold_store::{Etag, PutMode, Value, Write};
 
 use crate::{
@@ -31,9 +33,18 @@ pub(crate) struct Placing {
 impl Control {
     pub(crate) async fn allocation(&self, instance: Uid) -> Result<(Allocation, Option<Etag>)> {
         let collection = own_collection(ALLOCATIONS);
-        let found = self.store.get(&collection, &uid_key(instance)).await.map_err(store_error)?;
-        let Some(record) = found else { return Ok((Allocation::default(), None)) };
-        Ok((record.value.decode().map_err(store_error)?, Some(record.etag)))
+        let found = self
+            .store
+            .get(&collection, &uid_key(instance))
+            .await
+            .map_err(store_error)?;
+        let Some(record) = found else {
+            return Ok((Allocation::default(), None));
+        };
+        Ok((
+            record.value.decode().map_err(store_error)?,
+            Some(record.etag),
+        ))
     }
 
     /// Decides where `database` would go now. Changes nothing.
@@ -49,7 +60,9 @@ impl Control {
         let mut candidates = Vec::new();
         for instance in self.records.all::<_, _>(Kind::Instance, range).await? {
             let instance: Instance = instance;
-            let Some(uid) = instance.metadata.uid else { continue };
+            let Some(uid) = instance.metadata.uid else {
+                continue;
+            };
             let (allocation, etag) = self.allocation(uid).await?;
             let extensions = extensions_seen(&instance);
             candidates.push(Candidate::new(&instance, extensions, allocation.clone()));
@@ -57,7 +70,11 @@ impl Control {
         }
         let request = PlacementRequest::new(team.clone(), database, class);
         let decision = place(&request, &candidates);
-        Ok(Placing { decision, request, instances })
+        Ok(Placing {
+            decision,
+            request,
+            instances,
+        })
     }
 
     /// The write that takes back what was promised to a database on an instance.
@@ -77,7 +94,9 @@ impl Control {
 impl Placing {
     /// The chosen instance and the write that promises room on it; `None` when nothing fits.
     pub(crate) fn promise(&self, database: &Database) -> Result<Option<(&Instance, Write)>> {
-        let Some(chosen) = &self.decision.chosen else { return Ok(None) };
+        let Some(chosen) = &self.decision.chosen else {
+            return Ok(None);
+        };
         let owner = owner(database)?;
         let (instance, allocation, etag) = self
             .instances
@@ -117,5 +136,10 @@ pub(crate) const EXTENSIONS_SETTING: &str = "extensions_available";
 fn extensions_seen(instance: &Instance) -> Option<BTreeSet<String>> {
     let settings = &instance.status.as_ref()?.settings;
     let list = settings.get(EXTENSIONS_SETTING)?;
-    Some(list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    Some(
+        list.split(',')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    )
 }

@@ -1,7 +1,5 @@
 //! From an accepted manifest to a database that a program can use.
 
-use std::time::Duration;
-
 use freehold_engine::LoginState;
 use freehold_model::{
     ConditionStatus, ConditionType, Uid,
@@ -10,6 +8,7 @@ use freehold_model::{
 use freehold_plan::naming;
 use freehold_store::Batch;
 use freehold_workflow::{Cancel, Next, Operation, StepContext, StepError};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{from_control, from_trouble, tell, world};
@@ -21,8 +20,12 @@ use crate::{
     world::{World, owner},
 };
 
-/// How long to wait before looking again for an instance with room, unless something changes.
-const PLACING_PAUSE: Duration = Duration::from_secs(10);
+/// How long to wait before looking again for an instance with room. A database that has just been
+/// asked for probably waits for an instance that has just been registered; one that has waited for
+/// an hour waits for a person.
+fn placing_pause(waited: SignedDuration) -> SignedDuration {
+    (waited / 10).clamp(SignedDuration::from_secs(1), SignedDuration::from_secs(30))
+}
 
 pub(crate) struct Provision {
     pub(crate) control: Control,
@@ -76,15 +79,17 @@ impl Operation for Provision {
         match state {
             ProvisionState::Place => Cancel::Undo(ProvisionState::GiveUp { instance: None }),
             ProvisionState::Reserve { instance } | ProvisionState::Credentials { instance } => {
-                Cancel::Undo(ProvisionState::GiveUp { instance: Some(instance) })
+                Cancel::Undo(ProvisionState::GiveUp {
+                    instance: Some(instance),
+                })
             }
             ProvisionState::Create { .. } => Cancel::Refuse {
                 reason: "The database may exist already. Let it finish, then `freehold delete` it."
                     .to_owned(),
             },
-            ProvisionState::GiveUp { .. } => {
-                Cancel::Refuse { reason: "It is being given up already.".to_owned() }
-            }
+            ProvisionState::GiveUp { .. } => Cancel::Refuse {
+                reason: "It is being given up already.".to_owned(),
+            },
         }
     }
 }
@@ -99,7 +104,10 @@ impl Provision {
         let mut database = world.database;
         if let Some(placement) = database.status.as_ref().and_then(|s| s.placement.as_ref()) {
             let instance = placement.instance_uid;
-            return Ok(Next::go(ProvisionState::Reserve { instance }, "placed already"));
+            return Ok(Next::go(
+                ProvisionState::Reserve { instance },
+                "placed already",
+            ));
         }
         let key = database.key();
         let (environment, team) = {
@@ -115,8 +123,17 @@ impl Provision {
             let way_out = placing.decision.way_out.as_ref().map(ToString::to_string);
             let message = format!("{summary} {}", way_out.unwrap_or_default());
             let kind = ConditionType::Placed;
-            tell(control, step, kind, ConditionStatus::False, "NoCandidate", &message).await;
-            let until = step.now + PLACING_PAUSE;
+            tell(
+                control,
+                step,
+                kind,
+                ConditionStatus::False,
+                "NoCandidate",
+                &message,
+            )
+            .await;
+            let asked = database.metadata.creation_timestamp.unwrap_or(step.now);
+            let until = step.now + placing_pause(step.now.duration_since(asked));
             return Ok(Next::wait(ProvisionState::Place, until, message));
         };
         let now = control.clock.now();
@@ -136,10 +153,24 @@ impl Provision {
         status.database_name = Some(name);
         let conditions = &mut status.conditions;
         let yes = ConditionStatus::True;
-        conditions.set(ConditionType::Placed, yes, "Placed", summary.clone(), now, generation);
+        conditions.set(
+            ConditionType::Placed,
+            yes,
+            "Placed",
+            summary.clone(),
+            now,
+            generation,
+        );
         let kind = ConditionType::Ready;
         let message = "The database is being made.";
-        conditions.set(kind, ConditionStatus::False, "Provisioning", message, now, generation);
+        conditions.set(
+            kind,
+            ConditionStatus::False,
+            "Provisioning",
+            message,
+            now,
+            generation,
+        );
         let mut entry = control.journal.internal("database.place", &key);
         entry.operation = Some(step.id);
         entry.details = serde_json::json!({ "instance": instance.metadata.name, "why": summary });
@@ -154,8 +185,14 @@ impl Provision {
                 control.journal.write(&entry),
             ],
         };
-        let state = ProvisionState::Reserve { instance: instance_uid };
-        Ok(Next::go(state, format!("placed on {}: {summary}", instance.metadata.name)).also(also))
+        let state = ProvisionState::Reserve {
+            instance: instance_uid,
+        };
+        Ok(Next::go(
+            state,
+            format!("placed on {}: {summary}", instance.metadata.name),
+        )
+        .also(also))
     }
 
     async fn reserve(
@@ -170,7 +207,10 @@ impl Provision {
             return Err(from_trouble(&self.control, step, kind, trouble).await);
         }
         let state = ProvisionState::Credentials { instance };
-        Ok(Next::go(state, "the name on the server is taken for this database"))
+        Ok(Next::go(
+            state,
+            "the name on the server is taken for this database",
+        ))
     }
 
     async fn reserve_on_server(&self, step: &StepContext, world: &World) -> Result<(), Trouble> {
@@ -180,7 +220,10 @@ impl Provision {
         let name = world.server_name()?;
         let stamp = world.stamp(control.identity.id)?;
         let fence = control.fence(step.epoch, &step.id.to_string());
-        let reserved = connected.engine.reserve(name, &stamp, &fence, &step.gate).await;
+        let reserved = connected
+            .engine
+            .reserve(name, &stamp, &fence, &step.gate)
+            .await;
         if let Err(error) = reserved {
             let trouble = Trouble::Engine(error);
             control.engines.note(&instance, &trouble).await;
@@ -194,8 +237,15 @@ impl Provision {
         mut world: World,
         instance: Uid,
     ) -> Result<Next<ProvisionState>, StepError> {
-        let write = self.control.credentials.complete(&mut world).map_err(from_control)?;
-        let next = Next::go(ProvisionState::Create { instance }, "credentials are chosen and sealed");
+        let write = self
+            .control
+            .credentials
+            .complete(&mut world)
+            .map_err(from_control)?;
+        let next = Next::go(
+            ProvisionState::Create { instance },
+            "credentials are chosen and sealed",
+        );
         Ok(match write {
             Some(write) => next.also(batch_of([write])),
             None => next,
@@ -210,7 +260,10 @@ impl Provision {
     ) -> Result<Next<ProvisionState>, StepError> {
         let control = &self.control;
         let mut fresh = world.clone();
-        let incomplete = control.credentials.complete(&mut fresh).map_err(from_control)?;
+        let incomplete = control
+            .credentials
+            .complete(&mut fresh)
+            .map_err(from_control)?;
         if incomplete.is_some() {
             // Accesses were added meanwhile: their credentials are saved before they are used.
             let state = ProvisionState::Credentials { instance };
@@ -220,8 +273,9 @@ impl Provision {
         let outcome = self.converge(step, world, &server).await;
         match outcome {
             Ok(_) => {
-                let mut also =
-                    control.outcome_writes(world, &server, &outcome).map_err(from_control)?;
+                let mut also = control
+                    .outcome_writes(world, &server, &outcome)
+                    .map_err(from_control)?;
                 let mut entry = control.journal.internal("database.provision", &step.target);
                 entry.operation = Some(step.id);
                 entry.outcome = freehold_audit::Outcome::Succeeded;
@@ -247,8 +301,15 @@ impl Provision {
     ) -> Result<crate::converge::Converged, Trouble> {
         let connected = self.control.engines.connect(server).await?;
         let actor = step.id.to_string();
-        let acting = Acting { epoch: step.epoch, actor: &actor, gate: &step.gate, survey: None };
-        self.control.converge(world, &connected, LoginState::Disabled, &acting).await
+        let acting = Acting {
+            epoch: step.epoch,
+            actor: &actor,
+            gate: &step.gate,
+            survey: None,
+        };
+        self.control
+            .converge(world, &connected, LoginState::Disabled, &acting)
+            .await
     }
 
     async fn give_up(
@@ -266,14 +327,20 @@ impl Provision {
                 let stamp = world.stamp(control.identity.id)?;
                 let fence = control.fence(step.epoch, &step.id.to_string());
                 let name = world.server_name()?;
-                connected.engine.release(name, &stamp, &fence, &step.gate).await?;
+                connected
+                    .engine
+                    .release(name, &stamp, &fence, &step.gate)
+                    .await?;
                 Ok::<_, Trouble>(())
             };
             if let Err(trouble) = given.await {
                 return Err(from_trouble(control, step, ConditionType::Provisioned, trouble).await);
             }
             also.writes.extend(
-                control.release_promise(instance, step.target_uid).await.map_err(from_control)?,
+                control
+                    .release_promise(instance, step.target_uid)
+                    .await
+                    .map_err(from_control)?,
             );
         }
         let mut database: Database = world.database.clone();
@@ -283,8 +350,16 @@ impl Provision {
         status.database_name = None;
         let message = "Provisioning was cancelled. Delete the resource, or apply it again changed.";
         let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
-        status.conditions.set(kind, no, "Cancelled", message, control.clock.now(), generation);
-        also.writes.push(records::put(&database).map_err(from_control)?);
+        status.conditions.set(
+            kind,
+            no,
+            "Cancelled",
+            message,
+            control.clock.now(),
+            generation,
+        );
+        also.writes
+            .push(records::put(&database).map_err(from_control)?);
         Ok(Next::done(serde_json::Value::Null, "given up").also(also))
     }
 }

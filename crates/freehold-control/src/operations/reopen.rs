@@ -49,25 +49,36 @@ impl Operation for Reopen {
             database.metadata.deletion_timestamp = None;
             database.status.get_or_insert_default().quarantine = None;
             let write = records::put(&database).map_err(from_control)?;
-            let also = Batch { writes: vec![write], ..Batch::new() };
+            let also = Batch {
+                writes: vec![write],
+                ..Batch::new()
+            };
             return Ok(Next::go(ReopenState::Open, "the quarantine is ended").also(also));
         }
         let instance = placed_on(control, &world).await.map_err(from_control)?;
         let opened = async {
             let connected = control.engines.connect(&instance).await?;
             let actor = step.id.to_string();
-            let acting =
-                Acting { epoch: step.epoch, actor: &actor, gate: &step.gate, survey: None };
+            let acting = Acting {
+                epoch: step.epoch,
+                actor: &actor,
+                gate: &step.gate,
+                survey: None,
+            };
             let mut world = world.clone();
             world.database.spec.manage = freehold_model::kinds::Manage::Apply;
-            control.converge(&world, &connected, LoginState::Disabled, &acting).await
+            control
+                .converge(&world, &connected, LoginState::Disabled, &acting)
+                .await
         };
         let outcome: Result<_, Trouble> = opened.await;
         if let Err(trouble) = outcome {
             control.engines.note(&instance, &trouble).await;
             return Err(from_trouble(control, step, ConditionType::Ready, trouble).await);
         }
-        let mut also = control.outcome_writes(&world, &instance, &outcome).map_err(from_control)?;
+        let mut also = control
+            .outcome_writes(&world, &instance, &outcome)
+            .map_err(from_control)?;
         let mut entry = control.journal.internal("database.reopen", &step.target);
         entry.operation = Some(step.id);
         entry.outcome = freehold_audit::Outcome::Succeeded;
@@ -76,6 +87,8 @@ impl Operation for Reopen {
     }
 
     fn cancel(&self, _: ReopenState) -> Cancel<ReopenState> {
-        Cancel::Refuse { reason: "Let it finish; then `freehold delete` closes it again.".to_owned() }
+        Cancel::Refuse {
+            reason: "Let it finish; then `freehold delete` closes it again.".to_owned(),
+        }
     }
 }

@@ -52,12 +52,24 @@ pub(super) async fn run(
     bundle: Vec<u8>,
 ) -> Result<MigrateOutcome, RunTrouble> {
     let mut child = start(control)?;
-    let stdin = child.stdin.take().ok_or_else(|| lost("it has no standard input"))?;
-    let stdout = child.stdout.take().ok_or_else(|| lost("it has no standard output"))?;
-    let stderr = child.stderr.take().ok_or_else(|| lost("it has no standard error"))?;
+    let stdin = child
+        .stdin
+        .take()
+        .ok_or_else(|| lost("it has no standard input"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| lost("it has no standard output"))?;
+    let stderr = child
+        .stderr
+        .take()
+        .ok_or_else(|| lost("it has no standard error"))?;
     let complaints = tokio::spawn(async move {
         let mut text = String::new();
-        let _ = stderr.take(STDERR_BYTES_MAX).read_to_string(&mut text).await;
+        let _ = stderr
+            .take(STDERR_BYTES_MAX)
+            .read_to_string(&mut text)
+            .await;
         text
     });
     let input = input(step, target, digest, bundle.len() as u64);
@@ -67,7 +79,9 @@ pub(super) async fn run(
     let mut last = None;
     let listening = async {
         while let Ok(Some(line)) = lines.next_line().await {
-            let Ok(event) = serde_json::from_str::<RunEvent>(&line) else { continue };
+            let Ok(event) = serde_json::from_str::<RunEvent>(&line) else {
+                continue;
+            };
             tell(step, &event);
             if matches!(event, RunEvent::Finished { .. } | RunEvent::Failed { .. }) {
                 last = Some(event);
@@ -80,7 +94,12 @@ pub(super) async fn run(
         () = step.stopping.cancelled() => true,
         () = step.lost.cancelled() => true,
     };
-    let stdin = if stopped { feeding.abort(); None } else { feeding.await.ok() };
+    let stdin = if stopped {
+        feeding.abort();
+        None
+    } else {
+        feeding.await.ok()
+    };
     drop(stdin);
     let ended = tokio::time::timeout(STOP_GRACE, child.wait()).await;
     if ended.is_err() {
@@ -151,25 +170,49 @@ fn tell(step: &StepContext, event: &RunEvent) {
     let progress = &step.progress;
     match event {
         RunEvent::Connected { .. } | RunEvent::Finished { .. } | RunEvent::Failed { .. } => {}
-        RunEvent::WaitingForLock { attempt, attempts, holders } => {
-            let who: Vec<String> =
-                holders.iter().map(|h| format!("{} (pid {})", h.application, h.pid)).collect();
+        RunEvent::WaitingForLock {
+            attempt,
+            attempts,
+            holders,
+        } => {
+            let who: Vec<String> = holders
+                .iter()
+                .map(|h| format!("{} (pid {})", h.application, h.pid))
+                .collect();
             let message = format!("waiting for the migration lock held by {}", who.join(", "));
             progress.report(u64::from(*attempt), u64::from(*attempts), message);
         }
         RunEvent::HistoryCreated { table } => progress.say(format!("created {table}")),
-        RunEvent::Planned { applied, pending, .. } => {
-            progress.say(format!("{applied} scripts are applied, {} are pending", pending.len()));
+        RunEvent::Planned {
+            applied, pending, ..
+        } => {
+            progress.say(format!(
+                "{applied} scripts are applied, {} are pending",
+                pending.len()
+            ));
         }
         RunEvent::ScriptStarted { file, number, of } => {
             progress.report(*number as u64 - 1, *of as u64, format!("{file} started"));
         }
-        RunEvent::Progress { file, statement, statements, bytes, bytes_total, line, .. } => {
+        RunEvent::Progress {
+            file,
+            statement,
+            statements,
+            bytes,
+            bytes_total,
+            line,
+            ..
+        } => {
             let message = format!("{file}: statement {statement} of {statements}, line {line}");
             progress.report(*bytes, *bytes_total, message);
         }
         RunEvent::Notice { file, message } => progress.say(format!("{file}: {message}")),
-        RunEvent::ScriptFinished { file, elapsed_ms, rows, .. } => {
+        RunEvent::ScriptFinished {
+            file,
+            elapsed_ms,
+            rows,
+            ..
+        } => {
             progress.say(format!("{file} applied in {elapsed_ms} ms, {rows} rows"));
         }
     }
@@ -193,9 +236,17 @@ fn succeeded(report: RunReport) -> MigrateOutcome {
 fn failed(failure: RunFailure) -> RunTrouble {
     match &failure {
         RunFailure::Cancelled { .. } => lost("it was stopped"),
-        RunFailure::Connect { message, retryable: true } => {
-            let fault = Fault::Unreachable { detail: message.clone() };
-            RunTrouble::Server(Trouble::Engine(EngineError::new(fault, "connect the runner")))
+        RunFailure::Connect {
+            message,
+            retryable: true,
+        } => {
+            let fault = Fault::Unreachable {
+                detail: message.clone(),
+            };
+            RunTrouble::Server(Trouble::Engine(EngineError::new(
+                fault,
+                "connect the runner",
+            )))
         }
         RunFailure::ConnectionLost { .. } | RunFailure::Undetermined { .. } => {
             RunTrouble::Lost(failure.to_string())
@@ -205,5 +256,7 @@ fn failed(failure: RunFailure) -> RunTrouble {
 }
 
 fn lost(why: &str) -> RunTrouble {
-    RunTrouble::Lost(format!("the migration runner ended without a result: {why}"))
+    RunTrouble::Lost(format!(
+        "the migration runner ended without a result: {why}"
+    ))
 }

@@ -1,5 +1,8 @@
 //! The product's verbs on real servers, seen from outside: what is asked for, what is there
 //! afterwards, what is written down.
 
+mod crowd;
+mod drift;
 mod first_light;
+mod lifecycle;
 mod plant;

@@ -337,14 +337,23 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// Waits for something that another task brings about.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, is: impl FnMut() -> F) {
+    within(PATIENCE, what, is).await;
+}
+
+/// The same for what takes long even on a quiet machine.
+pub(crate) async fn within<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    mut is: impl FnMut() -> F,
+) {
     let waiting = async {
         while !is().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     assert!(
-        tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
+        tokio::time::timeout(patience, waiting).await.is_ok(),
         "never: {what}"
     );
 }

@@ -1,0 +1,203 @@
+//! Deleting, bringing back, sharing with another team.
+
+use freehold_api::{BindingRead, TokenKind};
+use freehold_model::{Code, Kind};
+
+use crate::plant::{ORDERS, Plant, eventually, is_condition, key, sql};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_database_refuses_connections_and_comes_back_with_its_data() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    plant.apply(&ORDERS.replace("readWrite", "owner")).await;
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    plant.ready(&orders).await;
+    let binding = plant.binding("shop", "orders-api").await;
+    sql(
+        &binding,
+        "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)",
+    )
+    .await
+    .expect("a table");
+
+    let report = plant
+        .control
+        .resource_delete(&plant.admin, &orders)
+        .await
+        .expect("accepted");
+    assert!(report.message.contains("undelete"), "{}", report.message);
+    plant
+        .until(&orders, "quarantined", |found| {
+            found
+                .status
+                .as_ref()
+                .is_some_and(|status| status.get("quarantine").is_some())
+        })
+        .await;
+    assert!(
+        sql(&binding, "SELECT 1").await.is_err(),
+        "a quarantined database lets nobody in"
+    );
+    let access = key(Kind::Binding, Some("shop"), "orders-api");
+    let refused = plant
+        .control
+        .binding_read(&plant.admin, &access, read())
+        .await;
+    assert_eq!(
+        refused.expect_err("no credential").code,
+        Code::FailedPrecondition
+    );
+
+    plant
+        .control
+        .database_undelete(&plant.admin, &orders)
+        .await
+        .expect("accepted");
+    plant.ready(&orders).await;
+    assert_eq!(
+        sql(&binding, "SELECT id FROM kept").await,
+        Ok(vec![Some("7".to_owned())])
+    );
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retain_forgets_the_database_and_keeps_its_data() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    plant
+        .apply(&ORDERS.replace(
+            "class: standard",
+            "class: standard\n  deletionPolicy: Retain",
+        ))
+        .await;
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    plant.ready(&orders).await;
+    let binding = plant.binding("shop", "orders-api").await;
+    plant
+        .control
+        .resource_delete(&plant.admin, &orders)
+        .await
+        .expect("accepted");
+    eventually("the resource is gone", || async {
+        let found = plant.control.resource_get(&plant.admin, &orders).await;
+        found.is_err_and(|error| error.code == Code::NotFound)
+    })
+    .await;
+    assert!(
+        sql(&binding, "SELECT 1").await.is_err(),
+        "its credentials are disabled"
+    );
+    let there = "SELECT count(*) FROM pg_database WHERE datname = 'shop_orders'";
+    assert_eq!(
+        plant.server.psql("postgres", there).trim(),
+        "1",
+        "the data stays"
+    );
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_taken_away_ends_its_sessions() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    plant.apply(ORDERS).await;
+    plant
+        .ready(&key(Kind::Database, Some("shop"), "orders"))
+        .await;
+    let access = key(Kind::Access, Some("shop"), "orders-api");
+    plant.ready(&access).await;
+    let binding = plant.binding("shop", "orders-api").await;
+    let asleep = tokio::spawn({
+        let binding = binding.clone();
+        async move { sql(&binding, "SELECT pg_sleep(120)").await }
+    });
+    eventually("the session runs", || async {
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'",
+            binding.username
+        );
+        plant.server.psql("postgres", &count).trim() == "1"
+    })
+    .await;
+    plant
+        .apply(&ORDERS.replace("[{workload: api, level: readWrite}]", "[]"))
+        .await;
+    let ended = asleep.await.expect("the task ends");
+    assert!(ended.is_err(), "the session was ended: {ended:?}");
+    assert!(
+        sql(&binding, "SELECT 1").await.is_err(),
+        "the login is disabled"
+    );
+    eventually("the access is gone", || async {
+        plant
+            .control
+            .resource_get(&plant.admin, &access)
+            .await
+            .is_err()
+    })
+    .await;
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_teams_workload_gets_in_only_when_the_owner_lets_it() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    plant.apply(ORDERS).await;
+    plant
+        .ready(&key(Kind::Database, Some("shop"), "orders"))
+        .await;
+    let report = r"
+apiVersion: freehold.dev/v1alpha1
+kind: Workload
+metadata: {name: spy, namespace: rivals}
+spec: {}
+";
+    let grant = r"
+apiVersion: freehold.dev/v1alpha1
+kind: Access
+metadata: {name: for-rivals, namespace: shop}
+spec: {database: orders, subject: {workload: spy, team: rivals}, level: readOnly}
+";
+    let eve = plant.caller("eve", TokenKind::Person, None).await;
+    let ana = plant.caller("ana", TokenKind::Person, None).await;
+    plant
+        .try_apply(&eve, report)
+        .await
+        .expect("her own workload");
+    plant
+        .try_apply(&eve, grant)
+        .await
+        .expect_err("not hers to give");
+    plant
+        .try_apply(&ana, grant)
+        .await
+        .expect("the owner's consent");
+    let access = key(Kind::Access, Some("shop"), "for-rivals");
+    plant
+        .until(&access, "ready", |found| {
+            is_condition(found, "Ready", "True")
+        })
+        .await;
+    let binding = key(Kind::Binding, Some("shop"), "for-rivals");
+    let secret = plant
+        .control
+        .binding_read(&eve, &binding, read())
+        .await
+        .expect("the binding");
+    assert!(sql(&secret, "SELECT 1").await.is_ok());
+    let foreign = key(Kind::Binding, Some("shop"), "orders-api");
+    plant
+        .control
+        .binding_read(&eve, &foreign, read())
+        .await
+        .expect_err("not hers");
+    plant.stop().await;
+}
+
+fn read() -> BindingRead {
+    BindingRead {
+        reason: "a test".to_owned(),
+    }
+}
