@@ -85,7 +85,7 @@ impl PostgresSession {
             match stream.try_next().await {
                 Ok(Some(SimpleQueryMessage::CommandComplete(rows))) => {
                     completed += 1;
-                    executed.rows = rows;
+                    executed.rows += rows;
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(executed),
