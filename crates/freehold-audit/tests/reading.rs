@@ -1,4 +1,5 @@
 //! Listing and proving.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod world;
 

@@ -188,7 +188,6 @@ impl Asked<'_> {
         let platform = self.principal.is_admin() || self.principal.is_operator();
         // Who may write these never depends on whether they exist, so saying so tells nothing.
         let public = match self.action {
-            Action::Get(_) => false,
             Action::Apply(kind) | Action::Delete(kind) => matches!(
                 kind,
                 Kind::Environment | Kind::Team | Kind::Instance | Kind::Class
