@@ -378,6 +378,10 @@ static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The bound is loose, because tests are not optimised; what it must catch is anything that grows
 /// faster than the text.
+#[expect(
+    clippy::print_stdout,
+    reason = "shown when a test is asked for its output"
+)]
 fn timed(what: &str, text: &str) -> (Duration, Result<usize, String>) {
     assert!(
         text.len() <= manifest::TEXT_BYTES_MAX,

@@ -328,7 +328,7 @@ fn uid(number: u128) -> Uid {
     format!("{number:032x}").parse().unwrap()
 }
 
-fn typed(access: Value) -> Database {
+fn typed(access: &Value) -> Database {
     let untyped = database(json!({"class": "small", "access": access}));
     Database {
         api_version: untyped.api_version,
@@ -341,7 +341,7 @@ fn typed(access: Value) -> Database {
 
 #[test]
 fn inline_accesses_become_accesses_and_stay_what_they_are() {
-    let database = typed(json!([{"workload": "api", "level": "readWrite"}]));
+    let database = typed(&json!([{"workload": "api", "level": "readWrite"}]));
     let made = expand(&database, uid(1), &[]).unwrap();
     let [access] = made.accesses.as_slice() else {
         panic!("{made:?}");
@@ -355,12 +355,12 @@ fn inline_accesses_become_accesses_and_stay_what_they_are() {
     let again = expand(&database, uid(1), &[live.clone()]).unwrap();
     assert_eq!(again.accesses, std::slice::from_ref(&live));
 
-    let lower = typed(json!([{"workload": "api", "level": "readOnly"}]));
+    let lower = typed(&json!([{"workload": "api", "level": "readOnly"}]));
     let changed = expand(&lower, uid(1), &[live.clone()]).unwrap();
     assert_eq!(changed.accesses[0].metadata.generation, 2);
     assert_eq!(changed.accesses[0].metadata.uid, live.metadata.uid);
 
-    let gone = expand(&typed(json!([])), uid(1), &[live.clone()]).unwrap();
+    let gone = expand(&typed(&json!([])), uid(1), &[live.clone()]).unwrap();
     assert_eq!(gone.obsolete, [live.key()]);
     // Made by a database of that name that lived before.
     let refused = expand(&database, uid(2), &[live]).unwrap_err();
@@ -369,7 +369,7 @@ fn inline_accesses_become_accesses_and_stay_what_they_are() {
 
 #[test]
 fn an_access_of_somebody_else_is_never_taken_over() {
-    let database = typed(json!([{"workload": "api", "level": "readWrite"}]));
+    let database = typed(&json!([{"workload": "api", "level": "readWrite"}]));
     let mut foreign = resource(Kind::Access, json!({}));
     foreign.metadata.name = name("orders-api");
     let refused = expand(&database, uid(1), &[foreign.clone()]).unwrap_err();
@@ -383,7 +383,7 @@ fn an_access_of_somebody_else_is_never_taken_over() {
 #[test]
 fn an_access_name_that_would_be_too_long_is_refused() {
     let long = "w".repeat(60);
-    let database = typed(json!([{"workload": long, "level": "owner"}]));
+    let database = typed(&json!([{"workload": long, "level": "owner"}]));
     assert_eq!(expand(&database, uid(1), &[]).unwrap_err()[0].key, "length");
 }
 

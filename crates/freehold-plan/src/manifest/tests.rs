@@ -248,6 +248,7 @@ fn every_rule_across_fields_is_said() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one entry for each rule")]
 fn the_rules_of_instances_classes_teams_and_accesses_are_said() {
     let head = |kind: &str| {
         format!("apiVersion: freehold.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x}}\nspec: ")

@@ -21,6 +21,8 @@ mod fit;
 mod way_out;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::{cmp::Reverse, collections::BTreeSet, fmt};
