@@ -74,7 +74,7 @@ async fn read(
         if !driving.is_driving(id) {
             others = true;
         } else if let Some((record, _)) = saver::read(&shared.store, id).await?
-            && record.cancellation.is_some()
+            && record.is_cancellation_open()
         {
             driving.cancel(id);
         }

@@ -177,6 +177,11 @@ impl OperationRecord {
         }
     }
 
+    /// Somebody asked to cancel, and it is not decided.
+    pub(crate) fn is_cancellation_open(&self) -> bool {
+        self.cancellation.as_ref().is_some_and(|c| !c.accepted)
+    }
+
     /// While a cancellation is undecided the operation is due at once, whatever it waits for.
     pub(crate) fn interrupt(&mut self) {
         let (phase, due_at_ms) = (self.phase, self.due_at_ms);

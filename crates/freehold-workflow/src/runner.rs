@@ -185,6 +185,13 @@ impl Driving {
         self.lock().keys().copied().collect()
     }
 
+    /// Lists the operation as driven and gives a fresh token for the next word to cancel it.
+    pub(crate) fn cancellation(&self, id: OperationId) -> CancellationToken {
+        let fresh = CancellationToken::new();
+        self.lock().insert(id, fresh.clone());
+        fresh
+    }
+
     pub(crate) fn cancel(&self, id: OperationId) {
         if let Some(token) = self.lock().get(&id) {
             token.cancel();
@@ -341,16 +348,12 @@ impl Crew<'_> {
         if resting || self.workers.len() >= self.shared().config.concurrency {
             return false;
         }
-        let cancelled = CancellationToken::new();
-        if record.cancellation.is_some() {
-            cancelled.cancel();
-        }
-        self.driving.lock().insert(id, cancelled.clone());
+        self.driving.cancellation(id);
         let assignment = Assignment {
             operation: Arc::clone(kind),
             id,
             target_uid: record.target_uid,
-            cancelled,
+            driving: self.driving.clone(),
             stopping: self.stopping.clone(),
             stop_now: self.stop_now.clone(),
         };

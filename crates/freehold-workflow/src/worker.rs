@@ -22,6 +22,7 @@ use crate::{
     held::Held,
     meters,
     nudge::Nudges,
+    runner::Driving,
     saver::{Saved, Saver},
 };
 
@@ -54,8 +55,8 @@ pub(crate) struct Assignment {
     pub(crate) operation: Arc<dyn ErasedOperation>,
     pub(crate) id: OperationId,
     pub(crate) target_uid: Uid,
-    /// Set by the runner when it sees that somebody asked to cancel.
-    pub(crate) cancelled: CancellationToken,
+    /// Tells, by way of the runner, that somebody asked to cancel.
+    pub(crate) driving: Driving,
     /// Finish the step, then stop.
     pub(crate) stopping: CancellationToken,
     /// Drop the step and stop.
@@ -86,6 +87,8 @@ pub(crate) async fn drive(shared: Arc<Shared>, assignment: Assignment) -> Drive 
 }
 
 async fn drive_held(shared: &Shared, assignment: &Assignment, held: &Held) -> Drive {
+    // The token first: a word that comes after it sets it, one that came before is in the record.
+    let cancelled = assignment.driving.cancellation(assignment.id);
     let opened = Saver::open(
         &shared.store,
         &shared.gate,
@@ -106,6 +109,7 @@ async fn drive_held(shared: &Shared, assignment: &Assignment, held: &Held) -> Dr
         assignment,
         held,
         saver,
+        cancelled,
         conflicts: 0,
     };
     worker.run().await
@@ -116,6 +120,8 @@ struct Worker<'a> {
     assignment: &'a Assignment,
     held: &'a Held,
     saver: Saver<'a>,
+    /// Set when somebody asked to cancel and it is not decided yet.
+    cancelled: CancellationToken,
     /// Steps run again in a row because records that they save with changed meanwhile.
     conflicts: u32,
 }
@@ -142,13 +148,8 @@ impl Worker<'_> {
             if !is_due(&self.saver.record, now) {
                 return Drive::Over;
             }
-            if self.assignment.cancelled.is_cancelled() && self.saver.record.cancellation.is_none()
-            {
-                match self.saver.refresh().await {
-                    Ok(true) => {}
-                    Ok(false) => return Drive::Over,
-                    Err(error) => return self.trouble(&error),
-                }
+            if let Err(ended) = self.hear_of_cancellation().await {
+                return ended;
             }
             let change = match self.decide(now).await {
                 Ok(change) => change,
@@ -157,6 +158,22 @@ impl Worker<'_> {
             if let Err(ended) = self.save(change).await {
                 return ended;
             }
+        }
+    }
+
+    /// A word to cancel may be older than the record here, or be decided already. Decided, it must
+    /// not stop the steps that follow, so they get a fresh token; asking the store after that misses
+    /// no later word.
+    async fn hear_of_cancellation(&mut self) -> Result<(), Drive> {
+        if !self.cancelled.is_cancelled() || self.saver.record.is_cancellation_open() {
+            return Ok(());
+        }
+        let Assignment { driving, id, .. } = self.assignment;
+        self.cancelled = driving.cancellation(*id);
+        match self.saver.refresh().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Drive::Over),
+            Err(error) => Err(self.trouble(&error)),
         }
     }
 
@@ -282,7 +299,7 @@ impl Worker<'_> {
             now: self.saver.now(),
             clock: Arc::clone(&self.shared.clock),
             entropy: Arc::clone(&self.shared.entropy),
-            cancelled: self.assignment.cancelled.clone(),
+            cancelled: self.cancelled.clone(),
             stopping: self.assignment.stopping.clone(),
             lost: self.held.lost().clone(),
             progress: Progress::new(),

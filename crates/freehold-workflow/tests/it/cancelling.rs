@@ -220,3 +220,50 @@ async fn a_cancellation_that_arrives_while_a_step_decides_to_wait_is_decided_at_
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn after_a_refusal_the_next_step_is_not_told_to_stop_and_a_second_request_is_heard() {
+    let stage = Stage::new().await;
+    let reached = Arc::new(Notify::new());
+    let tell = reached.clone();
+    let running = stage.start(
+        quick(),
+        script(move |step, state| {
+            let tell = tell.clone();
+            async move {
+                assert!(!step.cancelled.is_cancelled(), "told before anybody asked");
+                let Phase::Second { note } = state else {
+                    panic!("{state:?}")
+                };
+                if note == "the end" {
+                    return done();
+                }
+                tell.notify_one();
+                step.cancelled.cancelled().await;
+                let next = if note.is_empty() { "again" } else { "the end" };
+                Ok(Next::go(second(next), "stopped early"))
+            }
+        }),
+    );
+    let id = stage.request(stage.uid(), second("")).await;
+    for by in ["mia", "tom"] {
+        within(reached.notified()).await;
+        stage.operations.cancel(id, by).await.unwrap();
+    }
+    assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
+    let refused = "not cancelled: the point of no return is passed";
+    assert_eq!(
+        stage.history(id).await,
+        [
+            "scripted requested by a test",
+            "cancellation requested by mia",
+            "stopped early",
+            refused,
+            "cancellation requested by tom",
+            "stopped early",
+            refused,
+            "done"
+        ]
+    );
+    running.stop().await;
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use freehold_model::{SystemEntropy, kinds::OperationPhase};
-use freehold_store::{MemoryStore, StoreHandle};
+use freehold_store::{MemoryStore, SqliteStore, StoreHandle};
 use freehold_testing::faults::JumpClock;
 use freehold_workflow::{Next, RunnerConfig, StepError};
 use tokio::sync::Notify;
@@ -33,7 +33,25 @@ async fn stage_with_weather() -> (Stage, Arc<Weather>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runners_that_share_a_store_run_every_step_once() {
-    let stage = Stage::new().await;
+    let clock = Arc::new(JumpClock::default());
+    let store = StoreHandle::new(MemoryStore::new(clock.clone(), Arc::new(SystemEntropy)));
+    share(clock, 100, || store.clone()).await;
+}
+
+/// As four processes would: each with its own connections to one file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runners_that_share_a_file_run_every_step_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(JumpClock::default());
+    let open = || {
+        let path = folder.path().join("freehold.db");
+        StoreHandle::new(SqliteStore::open(path, clock.clone(), Arc::new(SystemEntropy)).unwrap())
+    };
+    share(clock.clone(), 20, open).await;
+}
+
+async fn share(clock: Arc<JumpClock>, operations: usize, open: impl Fn() -> StoreHandle) {
+    let stage = Stage::on(open(), clock.clone()).await;
     let runs: Arc<Mutex<HashMap<_, u32>>> = Arc::default();
     let count = runs.clone();
     let step = script(move |step, state| {
@@ -47,20 +65,25 @@ async fn runners_that_share_a_store_run_every_step_once() {
             }
         }
     });
-    let runners: Vec<_> = (0..4).map(|_| stage.start(quick(), step.clone())).collect();
+    let mut runners = Vec::new();
+    for _ in 0..4 {
+        let replica = Stage::on(open(), clock.clone()).await;
+        runners.push(replica.start(quick(), step.clone()));
+    }
     let mut ids = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..operations {
         ids.push(stage.request(stage.uid(), Phase::First).await);
     }
     for id in ids {
         assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
         assert_eq!(stage.history(id).await.len(), 3);
     }
-    assert!(runs.lock().unwrap().values().all(|&times| times == 1));
-    assert_eq!(runs.lock().unwrap().len(), 200);
     for runner in runners {
         runner.stop().await;
     }
+    let runs = runs.lock().unwrap();
+    assert_eq!(runs.len(), 2 * operations);
+    assert!(runs.values().all(|&times| times == 1), "{runs:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use freehold_model::kinds::OperationPhase;
+use freehold_model::{Name, OperationId, Uid, kinds::OperationPhase};
 use freehold_store::{Range, Scan};
 use freehold_workflow::{Next, OperationFilter, StepError, WorkflowError, record};
 use futures::{StreamExt, TryStreamExt};
@@ -69,87 +69,67 @@ async fn a_list_is_narrowed_by_every_part_of_the_filter_and_paged_without_gaps()
         others.insert(id);
     }
     running.stop().await;
-    let name = |text: &str| Some(freehold_model::Name::new(text).unwrap());
-    let filters = [
-        (OperationFilter::default(), 26),
-        (
-            OperationFilter {
-                target_uid: Some(target),
-                ..Default::default()
-            },
-            1,
-        ),
-        (
-            OperationFilter {
-                phase: Some(OperationPhase::NeedsAttention),
-                ..Default::default()
-            },
-            25,
-        ),
-        (
-            OperationFilter {
-                phase: Some(OperationPhase::Running),
-                ..Default::default()
-            },
-            0,
-        ),
-        (
-            OperationFilter {
-                verb: Some("other".to_owned()),
-                ..Default::default()
-            },
-            0,
-        ),
-        (
-            OperationFilter {
-                environment: name("dev"),
-                team: name("shop"),
-                ..Default::default()
-            },
-            26,
-        ),
-        (
-            OperationFilter {
-                environment: name("dev"),
-                ..Default::default()
-            },
-            26,
-        ),
-        (
-            OperationFilter {
-                team: name("hop"),
-                ..Default::default()
-            },
-            0,
-        ),
-        (
-            OperationFilter {
-                environment: name("dev"),
-                team: name("shop"),
-                phase: Some(OperationPhase::Succeeded),
-                ..Default::default()
-            },
-            1,
-        ),
-    ];
-    for (filter, expected) in filters {
-        let mut found = Vec::new();
-        let mut after = None;
-        loop {
-            let page = stage.operations.list(&filter, 7, after).await.unwrap();
-            assert!(page.operations.len() <= 7);
-            found.extend(page.operations.into_iter().map(|record| record.id));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
+    for (filter, expected) in filters(target) {
+        let found = pages(&stage, &filter).await;
         let distinct: BTreeSet<_> = found.iter().copied().collect();
         assert_eq!(
             (found.len(), distinct.len()),
             (expected, expected),
             "{filter:?}"
         );
+    }
+}
+
+/// Filters, and how many of 26 operations they find: one that succeeded on `target`, 25 parked.
+fn filters(target: Uid) -> Vec<(OperationFilter, usize)> {
+    let name = |text: &str| Some(Name::new(text).unwrap());
+    let none = OperationFilter::default;
+    let phase = |phase| OperationFilter {
+        phase: Some(phase),
+        ..none()
+    };
+    let owner = |environment, team| OperationFilter {
+        environment,
+        team,
+        ..none()
+    };
+    let target = OperationFilter {
+        target_uid: Some(target),
+        ..none()
+    };
+    let verb = OperationFilter {
+        verb: Some("other".to_owned()),
+        ..none()
+    };
+    let succeeded_of_shop = OperationFilter {
+        phase: Some(OperationPhase::Succeeded),
+        ..owner(name("dev"), name("shop"))
+    };
+    vec![
+        (none(), 26),
+        (target, 1),
+        (verb, 0),
+        (phase(OperationPhase::NeedsAttention), 25),
+        (phase(OperationPhase::Running), 0),
+        (owner(name("dev"), name("shop")), 26),
+        (owner(name("dev"), None), 26),
+        (owner(None, name("hop")), 0),
+        (succeeded_of_shop, 1),
+    ]
+}
+
+/// All that a filter finds, in pages of seven.
+async fn pages(stage: &Stage, filter: &OperationFilter) -> Vec<OperationId> {
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = stage.operations.list(filter, 7, after).await.unwrap();
+        assert!(page.operations.len() <= 7);
+        found.extend(page.operations.into_iter().map(|record| record.id));
+        after = page.next;
+        if after.is_none() {
+            return found;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Operations and passes on real stores. Nothing here sleeps: every wait is for the thing itself.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests do")]
+
 mod cancelling;
 mod claiming;
 mod crashing;

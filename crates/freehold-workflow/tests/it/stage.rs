@@ -142,9 +142,8 @@ pub(crate) fn quick() -> RunnerConfig {
 }
 
 pub(crate) struct Running {
-    pub(crate) operations: Operations,
-    pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinHandle<()>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Running {
@@ -152,7 +151,6 @@ impl Running {
         let stop = CancellationToken::new();
         let token = stop.clone();
         Self {
-            operations: runner.operations(),
             task: tokio::spawn(async move { runner.run(token).await }),
             stop,
         }
