@@ -56,10 +56,12 @@ impl Client {
             .user_agent(concat!("freehold/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        if address.scheme() == "https" {
-            builder = builder.tls_backend_preconfigured(tls::configuration(ca)?);
-        }
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_backend_preconfigured(match address.scheme() {
+                "https" => tls::configuration(ca)?,
+                // Redirects are not followed, so this one trusts nobody and is never used.
+                _ => tls::trusting_nobody()?,
+            });
         if is_loopback(&address) {
             // A proxy from the environment cannot reach this machine's loopback.
             builder = builder.no_proxy();
