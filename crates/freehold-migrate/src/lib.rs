@@ -1,4 +1,21 @@
-//! wip
+//! Schema migrations, compatible with Flyway: same file names, order, checksums, history table, lock.
+//!
+//! From the outside in:
+//!
+//! * [`Bundle`]: a folder of scripts as one immutable, content-addressed archive.
+//! * [`Migrations`]: what is in it, in order; [`Script`]: one of them, cut into statements.
+//! * [`plan()`]: files against history, pure: what is pending, what forbids running, every state.
+//! * [`Migrator`]: runs what is pending over one [`freehold_engine::ScriptSession`], each script in one
+//!   transaction with its history row, and tells an [`Observer`] about it.
+//! * [`runner_process`]: the same as a process of its own that holds the bundle and one credential.
+//!
+//! Everything that can be known without a server is decided before one is asked: a script that cannot
+//! be honoured is refused with file, line, reason and advice, and nothing has run. `docs/migrations.md`
+//! has the rules for developers.
+//!
+//! Not here: baselines, undo, repair, callbacks and placeholders, which are refused by name; and who
+//! may run what, which is the control plane's matter.
+
 mod bundle;
 mod checksum;
 mod history;

@@ -353,11 +353,19 @@ fn some_statements_never_run() {
         "SET standard_conforming_strings = off",
         "COPY t TO STDOUT",
         "SET LOCAL standard_conforming_strings TO 'off'",
+        "SET client_encoding = 'LATIN1'",
+        "SET NAMES 'latin1'",
     ] {
         let refused = loaded(script).expect_err(script);
         assert_eq!(refused, [(RefusalCode::StatementRefused, 1, 1)], "{script}");
     }
-    assert!(loaded("SET standard_conforming_strings = on;").is_ok());
+    for script in [
+        "SET standard_conforming_strings = on;",
+        "SET client_encoding = 'UTF8';",
+        "SET NAMES 'utf8'",
+    ] {
+        assert!(loaded(script).is_ok(), "{script}");
+    }
 }
 
 #[test]

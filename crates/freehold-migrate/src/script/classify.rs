@@ -101,6 +101,9 @@ fn session_statement(first: &str, rest: &mut Words<'_>) -> Option<StatementClass
         Some("standard_conforming_strings") if first.eq_ignore_ascii_case("set") => {
             string_rules(words.last().unwrap_or_default())
         }
+        Some("client_encoding" | "names") if first.eq_ignore_ascii_case("set") => {
+            encoding(words.last().unwrap_or_default())
+        }
         // What the transaction itself is told must stay in it.
         Some("transaction" | "constraints") => StatementClass::Ordinary,
         _ => StatementClass::Setting,
@@ -114,6 +117,17 @@ fn string_rules(value: &str) -> StatementClass {
         _ => StatementClass::Refused {
             reason: "with standard_conforming_strings off, a backslash in a plain string means something else",
             advice: "Remove the setting and write strings with backslash escapes as E'…'.",
+        },
+    }
+}
+
+/// The script travels as UTF-8; told otherwise, the server would store other characters.
+fn encoding(value: &str) -> StatementClass {
+    match value.trim_matches('\'') {
+        "utf8" | "utf-8" | "unicode" | "default" => StatementClass::Setting,
+        _ => StatementClass::Refused {
+            reason: "the script is sent as UTF-8, and the server would read it in another encoding",
+            advice: "Remove the setting; if the file is not UTF-8, convert it.",
         },
     }
 }

@@ -30,10 +30,7 @@ impl<'a> Database<'a> {
     pub(crate) fn create(server: &'a Server) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("shop_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        server.psql(
-            "postgres",
-            &format!("CREATE DATABASE {name} STRATEGY = file_copy"),
-        );
+        server.psql("postgres", &format!("CREATE DATABASE {name}"));
         Self { server, name }
     }
 

@@ -731,8 +731,6 @@ async fn the_result_is_that_of_psql() {
     let script = r#"
 CREATE TABLE t (n serial, v text);
 INSERT INTO t (v) VALUES ('a;b'), ('it''s'), ('back\'), (E'q\';\\'), (U&'\0041;'), ($$d;'$$), ($x$ $$;$x;$x$);
-INSERT INTO t (v) SELECT E'one' -- continued;
-  '\'two;';
 INSERT INTO t (v) VALUES (/* c; /* d; */ ' */ 'x;'), (B'01'::text), (X'1F'::text) --;
 ;
 CREATE FUNCTION f(i int) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN i > 0 THEN 'p;' ELSE 'n' END; END;
@@ -764,4 +762,12 @@ INSERT INTO t (v) SELECT 1-/* ; */-1 + 1--1;
         );
         assert!(expected.lines().count() >= 15, "{expected}");
     }
+    // A string continued behind a comment is known to the server, and not to psql.
+    let database = Database::create(&server);
+    let continued = "CREATE TABLE t AS SELECT E'one' -- more;\n  '\\'two;' AS v;";
+    database
+        .run(&bundle(&[("V1__x.sql", continued)]))
+        .await
+        .expect("runs");
+    assert_eq!(database.psql("SELECT v FROM t"), "one'two;");
 }
