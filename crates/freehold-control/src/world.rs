@@ -34,8 +34,15 @@ pub(crate) struct Owner<'a> {
 pub(crate) fn owner(database: &Database) -> Result<Owner<'_>> {
     let metadata = &database.metadata;
     match (metadata.uid, &metadata.environment, &metadata.namespace) {
-        (Some(uid), Some(environment), Some(team)) => Ok(Owner { uid, environment, team }),
-        _ => Err(Error::internal("reading a database", "it has no uid, environment or namespace")),
+        (Some(uid), Some(environment), Some(team)) => Ok(Owner {
+            uid,
+            environment,
+            team,
+        }),
+        _ => Err(Error::internal(
+            "reading a database",
+            "it has no uid, environment or namespace",
+        )),
     }
 }
 
@@ -64,25 +71,41 @@ impl World {
         credentials: &Credentials,
         key: &ResourceKey,
     ) -> Result<Option<Self>> {
-        let Some(database) = records.get::<_, _>(key).await? else { return Ok(None) };
+        let Some(database) = records.get::<_, _>(key).await? else {
+            return Ok(None);
+        };
         let owner = owner(&database)?;
-        let class = records.expect(&class_key(owner.environment, &database.spec.class)).await?;
+        let class = records
+            .expect(&class_key(owner.environment, &database.spec.class))
+            .await?;
         let accesses = accesses_on(records, owner.environment, owner.team, &key.name).await?;
         let credentials = credentials.read(owner.uid).await?;
-        Ok(Some(Self { database, class, accesses, credentials }))
+        Ok(Some(Self {
+            database,
+            class,
+            accesses,
+            credentials,
+        }))
     }
 
     /// The instance that the database is placed on; `None` while it is not placed.
     pub(crate) async fn instance(&self, records: &Records) -> Result<Option<Instance>> {
-        let Some(status) = &self.database.status else { return Ok(None) };
-        let Some(placement) = &status.placement else { return Ok(None) };
+        let Some(status) = &self.database.status else {
+            return Ok(None);
+        };
+        let Some(placement) = &status.placement else {
+            return Ok(None);
+        };
         let owner = owner(&self.database)?;
         let key = instance_key(owner.environment, &placement.instance);
         let instance: Instance = records.expect(&key).await?;
         if instance.metadata.uid == Some(placement.instance_uid) {
             return Ok(Some(instance));
         }
-        Err(Error::internal("finding a database's instance", "another one has its name now"))
+        Err(Error::internal(
+            "finding a database's instance",
+            "another one has its name now",
+        ))
     }
 
     pub(crate) fn stamp(&self, control_plane: ControlPlaneId) -> Result<Stamp> {
@@ -118,8 +141,12 @@ impl World {
         let owner = owner(&self.database)?;
         let mut accesses = Vec::new();
         for access in &self.accesses {
-            let Some(uid) = access.metadata.uid else { continue };
-            let Some(held) = self.credentials.accesses.get(&uid) else { continue };
+            let Some(uid) = access.metadata.uid else {
+                continue;
+            };
+            let Some(held) = self.credentials.accesses.get(&uid) else {
+                continue;
+            };
             if access.metadata.deletion_timestamp.is_some() {
                 continue;
             }
@@ -129,15 +156,27 @@ impl World {
             for slot in [Slot::A, Slot::B] {
                 let state = if open && slot == held.active {
                     let password = credentials.open(owner.uid, uid, &held.password)?;
-                    LoginState::Enabled { password, valid_until: access.spec.expires_at }
+                    LoginState::Enabled {
+                        password,
+                        valid_until: access.spec.expires_at,
+                    }
                 } else {
                     LoginState::Disabled
                 };
-                logins.push(DesiredLogin { slot, name: held.login(slot).to_owned(), state });
+                logins.push(DesiredLogin {
+                    slot,
+                    name: held.login(slot).to_owned(),
+                    state,
+                });
             }
             let logins = logins.try_into().expect("there are two slots");
-            let on = access.spec.on.clone();
-            accesses.push(DesiredAccess { uid, level: access.spec.level, on, logins });
+            let on = access.spec.targets.clone();
+            accesses.push(DesiredAccess {
+                uid,
+                level: access.spec.level,
+                on,
+                logins,
+            });
         }
         Ok(DesiredDatabase {
             name: self.server_name()?.to_owned(),
@@ -147,13 +186,20 @@ impl World {
             extensions: self.database.spec.extensions.clone(),
             schemas: self.database.spec.schemas.clone(),
             accesses,
-            migrator: Migrator { login: self.credentials.migrator_login.clone(), state: migrator },
+            migrator: Migrator {
+                login: self.credentials.migrator_login.clone(),
+                state: migrator,
+            },
         })
     }
 
     /// Whether the database is to be reachable: not while it is quarantined or being deleted.
     pub(crate) fn state(&self) -> DesiredState {
-        let quarantined = self.database.status.as_ref().is_some_and(|s| s.quarantine.is_some());
+        let quarantined = self
+            .database
+            .status
+            .as_ref()
+            .is_some_and(|s| s.quarantine.is_some());
         if quarantined || self.database.metadata.deletion_timestamp.is_some() {
             DesiredState::Closed
         } else {
@@ -171,7 +217,15 @@ pub(crate) async fn accesses_on(
 ) -> Result<Vec<Access>> {
     let values = [environment, team, database].map(|name| IndexValue::Text(name.to_string()));
     let index = INDEX_ACCESS_DATABASE.to_owned();
-    records.all(Kind::Access, Range::IndexPrefix { index, values: values.into() }).await
+    records
+        .all(
+            Kind::Access,
+            Range::IndexPrefix {
+                index,
+                values: values.into(),
+            },
+        )
+        .await
 }
 
 /// Whether the environment is marked protected. A missing environment counts as protected.

@@ -291,8 +291,8 @@ fn refinements() -> Vec<(&'static str, Value)> {
         ("DatabaseSpec/schemas/items", identifier()),
         ("PlacementHints/near", unique()),
         ("PlacementHints/avoid", unique()),
-        ("InlineAccess/on", unique()),
-        ("AccessSpec/on", unique()),
+        ("InlineAccess/targets", unique()),
+        ("AccessSpec/targets", unique()),
         (
             "AccessSpec/expiresAt",
             json!({ "format": "date-time", "pattern": TIMESTAMP }),

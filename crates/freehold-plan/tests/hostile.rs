@@ -85,7 +85,7 @@ fn full_documents() -> Vec<Value> {
                 "placement": {"near": ["a"], "avoid": ["b"], "instance": "c"},
                 "extensions": ["a"], "schemas": ["a"],
                 "access": [
-                    {"workload": "w", "level": "readOnly", "on": [{"schema": "s", "table": "t"}]},
+                    {"workload": "w", "level": "readOnly", "targets": [{"schema": "s", "table": "t"}]},
                 ],
                 "deletionPolicy": "Quarantine", "manage": "observe",
             }),
@@ -94,7 +94,7 @@ fn full_documents() -> Vec<Value> {
             "Access",
             json!({
                 "database": "d", "subject": {"workload": "w", "team": "t"}, "level": "readOnly",
-                "on": [{"schema": "s", "table": "t"}], "expiresAt": "2027-01-01T00:00:00Z",
+                "targets": [{"schema": "s", "table": "t"}], "expiresAt": "2027-01-01T00:00:00Z",
                 "reason": "r",
             }),
         ),

@@ -16,7 +16,7 @@ pub struct AccessSpec {
     pub level: AccessLevel,
     /// Only these schemas and tables; absent means the whole database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub on: Vec<AccessTarget>,
+    pub targets: Vec<AccessTarget>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub expires_at: Option<Timestamp>,

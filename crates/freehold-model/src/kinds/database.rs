@@ -41,7 +41,7 @@ pub struct InlineAccess {
     pub level: AccessLevel,
     /// Only these schemas and tables; absent means the whole database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub on: Vec<AccessTarget>,
+    pub targets: Vec<AccessTarget>,
 }
 
 /// Expected need, and the unit in which instances promise capacity.

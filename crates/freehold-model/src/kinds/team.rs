@@ -24,7 +24,7 @@ pub struct Member {
     pub role: Role,
 }
 
-/// What a token holder may do. The first two are platform-wide, the others hold within a team.
+/// What a token holder may do. The last two are platform-wide, the others hold within a team.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

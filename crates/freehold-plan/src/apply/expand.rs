@@ -117,7 +117,7 @@ fn access(
             team: None,
         },
         level: inline.level,
-        on: inline.on.clone(),
+        targets: inline.targets.clone(),
         expires_at: None,
         reason: String::new(),
     };

@@ -98,7 +98,7 @@ pub(super) fn spec(kind: Kind, name: Option<&str>, spec: &Value) -> Vec<Violatio
         Kind::Database => database(&mut rules, name, spec),
         Kind::Access => {
             let level = spec.get("level").and_then(Value::as_str);
-            targets(&mut rules, "/spec/on", level, spec.get("on"));
+            targets(&mut rules, "/spec/targets", level, spec.get("targets"));
         }
         Kind::Environment | Kind::Workload | Kind::Binding | Kind::Operation => {}
     }
@@ -179,7 +179,7 @@ fn inline_accesses(rules: &mut Rules, name: Option<&str>, spec: &Value) {
     for (index, access) in list(spec.get("access")) {
         let at = format!("/spec/access/{index}");
         let level = access.get("level").and_then(Value::as_str);
-        targets(rules, &format!("{at}/on"), level, access.get("on"));
+        targets(rules, &format!("{at}/targets"), level, access.get("targets"));
         let Some(workload) = access.get("workload").and_then(Value::as_str) else {
             continue;
         };

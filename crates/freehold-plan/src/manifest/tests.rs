@@ -137,7 +137,7 @@ fn a_mistaken_type_says_what_to_write() {
 #[test]
 fn on_yes_and_no_are_texts_and_a_norwegian_keeps_his_country() {
     let documents = read(&database(
-        "  schemas: [no, on, yes]\n  access:\n    - workload: api\n      level: readOnly\n      on:\n        - schema: no\n",
+        "  schemas: [no, on, yes]\n  access:\n    - workload: api\n      level: readOnly\n      targets:\n        - schema: no\n",
     ));
     assert_eq!(
         documents[0].resource.spec["schemas"],
@@ -226,11 +226,11 @@ fn every_rule_across_fields_is_said() {
             "in `near` and in `avoid`",
         ),
         (
-            "  access: [{workload: a, level: owner, on: [{schema: s, table: t}]}]\n",
+            "  access: [{workload: a, level: owner, targets: [{schema: s, table: t}]}]\n",
             "not to a table",
         ),
         (
-            "  access: [{workload: a, level: readOnly, on: [{schema: s}, {schema: s, table: t}]}]\n",
+            "  access: [{workload: a, level: readOnly, targets: [{schema: s}, {schema: s, table: t}]}]\n",
             "named as a whole already",
         ),
         (
@@ -380,10 +380,10 @@ fn bombs_are_refused_before_they_go_off() {
 #[test]
 fn aliases_within_reason_are_read() {
     let text = database(
-        "  access:\n    - {workload: a, level: readOnly, on: &on [{schema: s}]}\n    - {workload: b, level: readOnly, on: *on}\n",
+        "  access:\n    - {workload: a, level: readOnly, targets: &on [{schema: s}]}\n    - {workload: b, level: readOnly, targets: *on}\n",
     );
     let spec = &read(&text)[0].resource.spec;
-    assert_eq!(spec["access"][0]["on"], spec["access"][1]["on"]);
+    assert_eq!(spec["access"][0]["targets"], spec["access"][1]["targets"]);
 }
 
 #[test]
