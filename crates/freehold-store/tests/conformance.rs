@@ -1,5 +1,7 @@
 //! The public suite on the three adapters of this crate.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod subjects;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

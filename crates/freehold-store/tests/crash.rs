@@ -3,6 +3,8 @@
 //!
 //! The child is this test binary again, told by its environment what to write to.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod subjects;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 
 use freehold_model::{Secret, SystemClock, SystemEntropy};
 use freehold_store::{
-    PostgresConfig, SqliteStore, StoreHandle,
+    Batch, CollectionName, Key, PostgresConfig, PutMode, SqliteStore, StoreHandle, Value,
     conformance::crash::{nothing_is_torn, write_until_killed},
 };
 use freehold_testing::postgres::Server;
@@ -32,6 +34,9 @@ fn open_sqlite(path: &str) -> StoreHandle {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Ok(target) = env::var(TARGET) else { return };
+    if let Some(path) = target.strip_prefix("count:") {
+        return count(&open_sqlite(path)).await;
+    }
     let store = match target.strip_prefix("sqlite:") {
         Some(path) => open_sqlite(path),
         None => {
@@ -49,6 +54,60 @@ async fn child() {
     })
     .await;
     writeln!(out, "ended {:?}", error.kind()).unwrap();
+}
+
+/// Adds one to a counter 25 times, whoever else does so too.
+async fn count(store: &StoreHandle) {
+    let (things, key) = (
+        CollectionName::new("things").unwrap(),
+        Key::new("n").unwrap(),
+    );
+    for _ in 0..25 {
+        loop {
+            let (value, mode) = match store.get(&things, &key).await.unwrap() {
+                None => (1, PutMode::Create),
+                Some(record) => (
+                    record.value.decode::<u64>().unwrap() + 1,
+                    PutMode::Match(record.etag),
+                ),
+            };
+            let value = Value::encode(&value).unwrap();
+            match store
+                .apply(Batch::new().put(&things, key.clone(), value, mode))
+                .await
+            {
+                Ok(_) => break,
+                Err(error) => assert!(error.is_conflict(), "{error:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_sqlite_file_lose_no_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let path = path.to_str().unwrap();
+    let children: Vec<Child> = (0..4)
+        .map(|_| {
+            Command::new(env::current_exe().unwrap())
+                .args(["--exact", "child", "--nocapture"])
+                .env(TARGET, format!("count:{path}"))
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let store = open_sqlite(path);
+    let (things, key) = (
+        CollectionName::new("things").unwrap(),
+        Key::new("n").unwrap(),
+    );
+    let record = store.get(&things, &key).await.unwrap().unwrap();
+    assert_eq!(record.value.decode::<u64>().unwrap(), 100);
 }
 
 struct Writer {

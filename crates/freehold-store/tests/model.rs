@@ -1,6 +1,8 @@
 //! Random histories: the store in memory is the model that the others must agree with, in what they
 //! answer, refuse, at which position, in what they keep and what the feed tells.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod subjects;
 
 use std::time::Duration;

@@ -347,7 +347,7 @@ pub async fn a_token_continues_its_own_scan_only(subject: &dyn Subject) {
     }))
     .await;
     refused(with(&|scan| {
-        scan.after = Some(ScanToken("nonsense".to_owned()))
+        scan.after = Some(ScanToken("nonsense".to_owned()));
     }))
     .await;
     refused(with(&|scan| scan.limit = 0)).await;

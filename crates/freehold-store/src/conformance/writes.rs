@@ -118,6 +118,7 @@ pub async fn revisions_count_and_times_move(subject: &dyn Subject) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases with its setting")]
 pub async fn a_batch_is_all_or_nothing(subject: &dyn Subject) {
     let store = subject.open().await;
     let (things, others) = (collection("things"), collection("others"));

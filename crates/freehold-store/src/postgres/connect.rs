@@ -8,10 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tokio_postgres::{
-    NoTls,
-    config::{SslMode, TargetSessionAttrs},
-};
+use tokio_postgres::{NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{CollectionName, Error, ErrorKind, Result};
@@ -71,10 +68,13 @@ impl PostgresConfig {
 /// The session belongs to the store alone, so it may say what the store needs, whatever the server's
 /// defaults are. Every access of ours is a point or an ordered range over a key, so the planner is
 /// told not to look for anything else: a plan made while a table was empty would otherwise stay in use
-/// while it grows.
+/// while it grows. A standby is refused: it may lag behind what was acknowledged.
 fn session(request_timeout: Duration) -> String {
     format!(
-        "SET default_transaction_isolation = 'read committed';
+        "DO $$ BEGIN IF pg_is_in_recovery() THEN
+             RAISE 'this server is a standby' USING ERRCODE = '25006';
+         END IF; END $$;
+         SET default_transaction_isolation = 'read committed';
          SET default_transaction_read_only = off;
          SET synchronous_commit = on;
          SET statement_timeout = {};
@@ -117,9 +117,7 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<Pool> {
         .application_name("freehold-store")
         .connect_timeout(config.connect_timeout)
         .tcp_user_timeout(config.request_timeout)
-        .keepalives_idle(Duration::from_secs(30))
-        // After a failover the old primary may still answer, read-only.
-        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        .keepalives_idle(Duration::from_secs(30));
     if let Some(password) = &config.password {
         target.password(password.expose());
     }

@@ -1,6 +1,6 @@
 //! What PostgreSQL's errors mean to a caller of the store.
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::{
     Error as PgError,
     error::{DbError, Severity, SqlState},
@@ -36,7 +36,9 @@ pub(super) fn translate(effect: Effect, source: PgError) -> Error {
 
 pub(super) fn pool(source: PoolError) -> Error {
     match source {
-        PoolError::Backend(source) => translate(Effect::None, source),
+        PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
+            translate(Effect::None, source)
+        }
         PoolError::Timeout(_) => Error::new(
             ErrorKind::Throttled,
             "no connection to the store's PostgreSQL server became free in time; nothing was \
@@ -110,9 +112,8 @@ fn kind_of(code: &SqlState) -> ErrorKind {
     match code.code() {
         // Full, out of memory or read-only: nothing was written, and somebody must do something.
         "53100" | "25006" | "57014" => ErrorKind::Unavailable,
-        "XX001" | "XX002" => ErrorKind::Corrupt,
-        // What our own locks and checks exclude.
-        "23505" | "21000" => ErrorKind::Corrupt,
+        // Damaged pages, and what our own locks and checks exclude.
+        "XX001" | "XX002" | "23505" | "21000" => ErrorKind::Corrupt,
         code if code.starts_with("40") || code.starts_with("53") || code == "55P03" => {
             ErrorKind::Throttled
         }

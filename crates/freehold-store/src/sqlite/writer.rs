@@ -201,13 +201,10 @@ impl WriterThread {
             Err(Lost::All(error)) => {
                 group.into_iter().for_each(|job| job.answer(Some(error())));
             }
-            Err(Lost::OneByOne(error)) if group.len() == 1 => {
-                for job in group {
-                    job.answer(Some(error));
-                    return;
-                }
-            }
-            Err(Lost::OneByOne(_)) => group.into_iter().for_each(|job| self.settle(vec![job])),
+            Err(Lost::OneByOne(error)) => match <[_; 1]>::try_from(group) {
+                Ok([alone]) => alone.answer(Some(error)),
+                Err(group) => group.into_iter().for_each(|job| self.settle(vec![job])),
+            },
         }
     }
 

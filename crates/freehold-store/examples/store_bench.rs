@@ -1,0 +1,456 @@
+//! The store against the bare driver, in one run: the same tables, the same statements, as many
+//! commits, the same durability.
+//!
+//! `cargo run --release -p freehold-store --all-features --example store_bench -- FOLDER
+//! [HOST PORT USER PASSWORD DATABASE]`. The SQLite file is made in FOLDER (put it on the disk you mean);
+//! PostgreSQL is measured when a server is named. Rounds of both sides alternate and the medians are
+//! compared, so that what else the machine does weighs on both.
+//!
+//! What "bare" means here. SQLite: one connection that writers share behind a mutex, one transaction per
+//! write (`BEGIN IMMEDIATE`, look at the definitions' version, look at the record, write it, write
+//! the change, `COMMIT`). PostgreSQL: the transaction that a careful program writes by hand (`BEGIN`,
+//! `SELECT … FOR UPDATE`, upsert, insert into the outbox, `COMMIT`) on a pool of the same size.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark, run by hand"
+)]
+
+use std::{
+    env,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::{Manager, Pool};
+use freehold_model::{Secret, SystemClock, SystemEntropy};
+use freehold_store::{
+    Batch, CollectionName, Key, PostgresConfig, PostgresStore, PutMode, Range, Scan, SqliteStore,
+    StoreHandle, Value,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+const ROUNDS: usize = 9;
+const VALUE: &str = r#"{"kind":"Database","name":"orders","spec":{"class":"standard","engine":"postgres","version":"17","team":"shop","limits":{"connections":20,"storageGb":50}},"n":12345678901234567}"#;
+const CONNECTIONS: usize = 16;
+
+/// What is measured: one operation on the `at`-th of `writers` tasks.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    Apply,
+    Get,
+    Scan,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "apply (one upsert)",
+            Self::Get => "get",
+            Self::Scan => "scan (100 records)",
+        }
+    }
+
+    fn operations(self, writers: usize) -> usize {
+        match self {
+            Self::Apply => 320 * if writers > 1 { 4 } else { 1 },
+            Self::Get => 4_000,
+            Self::Scan => 300,
+        }
+    }
+}
+
+const WORKS: [Work; 3] = [Work::Apply, Work::Get, Work::Scan];
+
+fn key(at: usize) -> String {
+    format!("key/{:05}", at % 1_000)
+}
+
+/// Runs the operations spread over tasks and returns the time per operation.
+async fn time<F>(
+    operations: usize,
+    writers: usize,
+    one: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> Duration
+where
+    F: Future<Output = ()> + Send,
+{
+    let one = Arc::new(one);
+    let begin = Instant::now();
+    let tasks: Vec<_> = (0..writers)
+        .map(|task| {
+            let one = Arc::clone(&one);
+            tokio::spawn(async move {
+                for at in (task..operations).step_by(writers) {
+                    one(at * 7).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    begin.elapsed() / u32::try_from(operations).unwrap()
+}
+
+async fn store_time(store: &StoreHandle, work: Work, writers: usize) -> Duration {
+    let store = store.clone();
+    let things = CollectionName::new("things").unwrap();
+    time(work.operations(writers), writers, move |at| {
+        let (store, things) = (store.clone(), things.clone());
+        async move {
+            match work {
+                Work::Apply => {
+                    let value = Value::from_text(VALUE.to_owned()).unwrap();
+                    let batch = Batch::new().put(
+                        &things,
+                        Key::new(key(at)).unwrap(),
+                        value,
+                        PutMode::Upsert,
+                    );
+                    store.apply(batch).await.unwrap();
+                }
+                Work::Get => {
+                    let record = store
+                        .get(&things, &Key::new(key(at)).unwrap())
+                        .await
+                        .unwrap();
+                    assert!(record.is_some());
+                }
+                Work::Scan => {
+                    let scan = Scan::new(things, Range::KeyPrefix("key/".to_owned()));
+                    assert_eq!(store.scan(scan).await.unwrap().records.len(), 100);
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// The columns of a record, taken out of a row as the bare driver gives them.
+type Row = (String, i64, Vec<u8>, i64, i64, Option<i64>);
+
+struct BareSqlite {
+    connection: Mutex<Connection>,
+}
+
+impl BareSqlite {
+    fn open(path: &Path) -> Self {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384",
+            )
+            .unwrap();
+        Self {
+            connection: Mutex::new(connection),
+        }
+    }
+
+    fn run(&self, work: Work, at: usize) {
+        let connection = self.connection.lock().unwrap();
+        match work {
+            Work::Apply => Self::apply(&connection, &key(at)),
+            Work::Get => {
+                let row: Option<Row> = connection
+                    .prepare_cached(
+                        "SELECT value, rev, nonce, created, updated, expires FROM records
+                         WHERE collection = ? AND key = ? AND (expires IS NULL OR expires > ?)",
+                    )
+                    .unwrap()
+                    .query_row(params!["things", key(at).as_bytes(), 0], Self::row)
+                    .optional()
+                    .unwrap();
+                assert!(row.is_some());
+            }
+            Work::Scan => {
+                let mut statement = connection
+                    .prepare_cached(
+                        "SELECT value, rev, nonce, created, updated, expires, key FROM records
+                         WHERE collection = ? AND key >= ? AND key < ?
+                         AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT 101",
+                    )
+                    .unwrap();
+                let rows: Vec<(Row, Vec<u8>)> = statement
+                    .query_map(params!["things", b"key/", b"key0", 0], |row| {
+                        Ok((Self::row(row)?, row.get(6)?))
+                    })
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect();
+                assert_eq!(rows.len(), 101);
+            }
+        }
+    }
+
+    fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+        Ok((
+            row.get(0)?,
+            row.get(1)?,
+            row.get(2)?,
+            row.get(3)?,
+            row.get(4)?,
+            row.get(5)?,
+        ))
+    }
+
+    fn apply(connection: &Connection, key: &str) {
+        let run = |sql: &str| {
+            connection
+                .prepare_cached(sql)
+                .unwrap()
+                .execute([])
+                .map(drop)
+                .unwrap()
+        };
+        run("BEGIN IMMEDIATE");
+        let _: i64 = connection
+            .prepare_cached("SELECT value FROM meta WHERE name = 'definitions'")
+            .unwrap()
+            .query_row([], |row| row.get(0))
+            .unwrap();
+        let (id, rev): (i64, i64) = connection
+            .prepare_cached(
+                "SELECT id, rev, nonce, created, expires FROM records
+                 WHERE collection = ? AND key = ?",
+            )
+            .unwrap()
+            .query_row(params!["things", key.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        let nonce = [7u8; 16];
+        connection
+            .prepare_cached(
+                "UPDATE records SET value = ?, rev = ?, nonce = ?, created = ?, updated = ?,
+                 expires = ? WHERE id = ?",
+            )
+            .unwrap()
+            .execute(params![VALUE, rev + 1, nonce, 1, 1, None::<i64>, id])
+            .unwrap();
+        connection
+            .prepare_cached(
+                "INSERT INTO feed (collection, key, rev, nonce, at) VALUES (?, ?, ?, ?, ?)",
+            )
+            .unwrap()
+            .execute(params!["things", key.as_bytes(), rev + 1, nonce, 1])
+            .unwrap();
+        run("COMMIT");
+    }
+}
+
+async fn bare_sqlite_time(bare: &Arc<BareSqlite>, work: Work, writers: usize) -> Duration {
+    let bare = Arc::clone(bare);
+    time(work.operations(writers), writers, move |at| {
+        let bare = Arc::clone(&bare);
+        async move { bare.run(work, at) }
+    })
+    .await
+}
+
+async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration {
+    let pool = pool.clone();
+    time(work.operations(writers), writers, move |at| {
+        let pool = pool.clone();
+        async move {
+            let mut client = pool.get().await.unwrap();
+            let key = key(at).into_bytes();
+            match work {
+                Work::Apply => {
+                    let look = client
+                        .prepare_cached(
+                            "SELECT rev, nonce, created, expires FROM bench.records
+                             WHERE collection = $1 AND key = $2 FOR UPDATE",
+                        )
+                        .await
+                        .unwrap();
+                    let write = client
+                        .prepare_cached(
+                            "INSERT INTO bench.records
+                             (collection, key, value, rev, nonce, created, updated)
+                             VALUES ($1, $2, $3, $4, $5, 1, 1) ON CONFLICT (collection, key)
+                             DO UPDATE SET value = $3, rev = $4, nonce = $5, updated = 1",
+                        )
+                        .await
+                        .unwrap();
+                    let tell = client
+                        .prepare_cached(
+                            "INSERT INTO bench.outbox (collection, key, rev, nonce, at)
+                             VALUES ($1, $2, $3, $4, 1)",
+                        )
+                        .await
+                        .unwrap();
+                    let transaction = client.transaction().await.unwrap();
+                    let row = transaction
+                        .query_one(&look, &[&"things", &key])
+                        .await
+                        .unwrap();
+                    let (rev, nonce) = (row.get::<_, i64>(0) + 1, vec![7u8; 16]);
+                    transaction
+                        .execute(&write, &[&"things", &key, &VALUE, &rev, &nonce])
+                        .await
+                        .unwrap();
+                    transaction
+                        .execute(&tell, &[&"things", &key, &rev, &nonce])
+                        .await
+                        .unwrap();
+                    transaction.commit().await.unwrap();
+                }
+                Work::Get => {
+                    let statement = client
+                        .prepare_cached(
+                            "SELECT r.value, r.rev, r.nonce, r.created, r.updated,
+                             r.expires FROM bench.records r WHERE r.collection = $1 AND r.key = $2
+                             AND (r.expires IS NULL OR r.expires > bench.now_v1())",
+                        )
+                        .await
+                        .unwrap();
+                    let row = client
+                        .query_one(&statement, &[&"things", &key])
+                        .await
+                        .unwrap();
+                    assert_eq!(row.get::<_, String>(0), VALUE);
+                }
+                Work::Scan => {
+                    let statement = client
+                        .prepare_cached(
+                            "SELECT r.value, r.rev, r.nonce, r.created, r.updated,
+                             r.expires, r.key FROM bench.records r WHERE r.collection = $1
+                             AND r.key >= $2 AND r.key < $3
+                             AND (r.expires IS NULL OR r.expires > bench.now_v1())
+                             ORDER BY r.key LIMIT 101",
+                        )
+                        .await
+                        .unwrap();
+                    let (from, to) = (&b"key/"[..], &b"key0"[..]);
+                    let rows = client
+                        .query(&statement, &[&"things", &from, &to])
+                        .await
+                        .unwrap();
+                    let rows: Vec<(String, Vec<u8>)> =
+                        rows.iter().map(|row| (row.get(0), row.get(6))).collect();
+                    assert_eq!(rows.len(), 101);
+                }
+            }
+        }
+    })
+    .await
+}
+
+async fn fill(store: &StoreHandle) {
+    let things = CollectionName::new("things").unwrap();
+    let batch = (0..1_000).fold(Batch::new(), |batch, at| {
+        let value = Value::from_text(VALUE.to_owned()).unwrap();
+        batch.put(&things, Key::new(key(at)).unwrap(), value, PutMode::Upsert)
+    });
+    store.apply(batch).await.unwrap();
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Alternates both sides and prints one line.
+async fn compare<A, B>(
+    adapter: &str,
+    work: Work,
+    writers: usize,
+    bare: impl Fn() -> A,
+    store: impl Fn() -> B,
+) where
+    A: Future<Output = Duration>,
+    B: Future<Output = Duration>,
+{
+    bare().await;
+    store().await;
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        left.push(bare().await);
+        right.push(store().await);
+    }
+    let (left, right) = (median(left), median(right));
+    let ratio = right.as_secs_f64() / left.as_secs_f64();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    println!(
+        "{adapter:<10} {:<20} {writers:>7} {:>12.1} {:>12.1} {ratio:>8.2}",
+        work.name(),
+        micros(left),
+        micros(right)
+    );
+}
+
+async fn sqlite(folder: &Path) {
+    let path = folder.join("store-bench.db");
+    let store = SqliteStore::open(&path, Arc::new(SystemClock), Arc::new(SystemEntropy)).unwrap();
+    let store = StoreHandle::new(store);
+    fill(&store).await;
+    let bare = Arc::new(BareSqlite::open(&path));
+    for work in WORKS {
+        for writers in [1, 32] {
+            compare(
+                "sqlite",
+                work,
+                writers,
+                || bare_sqlite_time(&bare, work, writers),
+                || store_time(&store, work, writers),
+            )
+            .await;
+        }
+    }
+}
+
+async fn postgres(arguments: &[String]) {
+    let [host, port, user, password, database] = arguments else {
+        return;
+    };
+    let mut config = PostgresConfig::new(host, port.parse().unwrap(), user, database);
+    config.password = Some(Secret::new(password.as_str()));
+    config.schema = "bench".to_owned();
+    config.connections = CONNECTIONS;
+    let store = PostgresStore::connect(config, Arc::new(SystemEntropy))
+        .await
+        .unwrap();
+    let store = StoreHandle::new(store);
+    fill(&store).await;
+    let mut target = tokio_postgres::Config::new();
+    target
+        .host(host)
+        .port(port.parse().unwrap())
+        .user(user)
+        .password(password)
+        .dbname(database);
+    let manager = Manager::new(target, tokio_postgres::NoTls);
+    let pool = Pool::builder(manager)
+        .max_size(CONNECTIONS)
+        .build()
+        .unwrap();
+    for work in WORKS {
+        for writers in [1, 32] {
+            compare(
+                "postgres",
+                work,
+                writers,
+                || bare_postgres_time(&pool, work, writers),
+                || store_time(&store, work, writers),
+            )
+            .await;
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let folder = arguments.first().map_or_else(env::temp_dir, PathBuf::from);
+    println!(
+        "{:<10} {:<20} {:>7} {:>12} {:>12} {:>8}",
+        "adapter", "work", "writers", "bare µs/op", "store µs/op", "ratio"
+    );
+    let folder = tempfile::tempdir_in(folder).unwrap();
+    sqlite(folder.path()).await;
+    postgres(arguments.get(1..).unwrap_or_default()).await;
+}

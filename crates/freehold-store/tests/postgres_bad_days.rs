@@ -1,0 +1,308 @@
+//! The network breaks, the server hangs, the login is wrong, the schema is somebody else's.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod subjects;
+
+use std::{sync::Arc, time::Duration};
+
+use freehold_model::{Secret, SystemEntropy};
+use freehold_store::{
+    Batch, ChangeKind, CollectionName, Error, ErrorKind, Key, LeaseName, PostgresConfig,
+    PostgresStore, PutMode, Result, Store as _, Value,
+    conformance::{PROPERTIES, Subject as _},
+};
+use freehold_testing::{
+    postgres::Server,
+    proxy::{Tcp, Towards},
+};
+use subjects::{Postgres, config};
+
+async fn connect(config: PostgresConfig) -> Result<PostgresStore> {
+    PostgresStore::connect(config, Arc::new(SystemEntropy)).await
+}
+
+fn through(proxy: &Tcp, server: &Server) -> PostgresConfig {
+    let mut config = config(server, "freehold");
+    config.host = proxy.host().to_owned();
+    config.port = proxy.port();
+    config
+}
+
+fn things() -> CollectionName {
+    CollectionName::new("things").unwrap()
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn create(text: &str) -> Batch {
+    let value = Value::from_text("1".to_owned()).unwrap();
+    Batch::new().put(&things(), key(text), value, PutMode::Create)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_reply_is_undetermined_and_never_a_conflict() {
+    let server = Server::start();
+    let proxy = Tcp::start((server.host(), server.port()));
+    let store = connect(through(&proxy, &server)).await.unwrap();
+    store.apply(create("a")).await.unwrap();
+    proxy.cut_after(Towards::Client, 0);
+    let error = store.apply(create("b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Undetermined, "{error}");
+    let name = LeaseName::new("l").unwrap();
+    let lease = store
+        .lease_acquire(&name, "me", Duration::from_secs(60))
+        .await;
+    let kind = lease.unwrap_err().kind();
+    assert!(
+        matches!(kind, ErrorKind::Undetermined | ErrorKind::Unavailable),
+        "{kind:?}"
+    );
+    proxy.pass();
+    // The request had arrived. Reading tells, over a new connection.
+    assert!(store.get(&things(), &key("b")).await.unwrap().is_some());
+    assert_eq!(
+        store.apply(create("b")).await.unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_died_while_idle_is_replaced() {
+    let server = Server::start();
+    let proxy = Tcp::start((server.host(), server.port()));
+    let store = connect(through(&proxy, &server)).await.unwrap();
+    store.apply(create("a")).await.unwrap();
+    for round in 0..5 {
+        proxy.cut();
+        assert!(
+            store.get(&things(), &key("a")).await.unwrap().is_some(),
+            "round {round}"
+        );
+    }
+    server.restart();
+    assert!(store.get(&things(), &key("a")).await.unwrap().is_some());
+    store.apply(create("b")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_unavailable() {
+    let server = Server::start();
+    let proxy = Tcp::start((server.host(), server.port()));
+    let store = connect(through(&proxy, &server)).await.unwrap();
+    store.apply(create("a")).await.unwrap();
+    proxy.refuse();
+    // The first write may find its connection broken under it; after that there is none.
+    let error = store.apply(create("b")).await.unwrap_err();
+    assert!(!error.is_conflict(), "{error}");
+    for _ in 0..3 {
+        let error = store.apply(create("b")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let error = store.get(&things(), &key("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    proxy.pass();
+    store.apply(create("c")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_answer_does_not_hold_the_caller() {
+    let server = Server::start();
+    let mut config = config(&server, "freehold");
+    config.request_timeout = Duration::from_millis(300);
+    config.connect_timeout = Duration::from_secs(2);
+    let store = connect(config).await.unwrap();
+    store.apply(create("a")).await.unwrap();
+    server.pause();
+    let error = store.apply(create("b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Undetermined, "{error}");
+    let error = store.get(&things(), &key("a")).await.unwrap_err();
+    let kind = error.kind();
+    assert!(
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Throttled),
+        "{error}"
+    );
+    server.resume();
+    loop {
+        match store.get(&things(), &key("a")).await {
+            Ok(record) => break assert!(record.is_some()),
+            // A machine under load needs longer than this test's patience now and then.
+            Err(error) => assert!(!error.is_conflict(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_up_wrongly_is_said_at_once() {
+    let server = Server::start();
+    let kind = async |change: &dyn Fn(&mut PostgresConfig)| {
+        let mut config = config(&server, "freehold");
+        change(&mut config);
+        let error: Error = connect(config).await.unwrap_err();
+        assert!(!format!("{error:?}").contains("wrong secret"), "{error:?}");
+        error.kind()
+    };
+    let wrong = |config: &mut PostgresConfig| config.password = Some(Secret::new("wrong secret"));
+    assert_eq!(kind(&wrong).await, ErrorKind::Config);
+    assert_eq!(
+        kind(&|config| config.password = None).await,
+        ErrorKind::Config
+    );
+    assert_eq!(
+        kind(&|config| config.database = "nowhere".to_owned()).await,
+        ErrorKind::Config
+    );
+    let hostile = "x\"; DROP SCHEMA public; --";
+    assert_eq!(
+        kind(&|config| config.schema = hostile.to_owned()).await,
+        ErrorKind::Config
+    );
+    assert_eq!(
+        kind(&|config| config.port = 1).await,
+        ErrorKind::Unavailable
+    );
+
+    server.psql(
+        "postgres",
+        "CREATE SCHEMA theirs; CREATE TABLE theirs.a (b int)",
+    );
+    assert_eq!(
+        kind(&|config| config.schema = "theirs".to_owned()).await,
+        ErrorKind::Config
+    );
+    assert_eq!(
+        server
+            .psql(
+                "postgres",
+                "SELECT count(*) FROM pg_tables WHERE schemaname='theirs'"
+            )
+            .trim(),
+        "1"
+    );
+    connect(config(&server, "newer")).await.unwrap();
+    server.psql(
+        "postgres",
+        "UPDATE newer.meta SET value = 99 WHERE name = 'format'",
+    );
+    assert_eq!(
+        kind(&|config| config.schema = "newer".to_owned()).await,
+        ErrorKind::Config
+    );
+
+    // A login that may not make a schema.
+    server.psql("postgres", "CREATE ROLE plain LOGIN PASSWORD 'p'");
+    let plain = |config: &mut PostgresConfig| {
+        config.user = "plain".to_owned();
+        config.password = Some(Secret::new("p"));
+    };
+    assert_eq!(kind(&plain).await, ErrorKind::Config);
+    // One whose schema was made for it.
+    server.psql("postgres", "CREATE SCHEMA freehold AUTHORIZATION plain");
+    let mut config = config(&server, "freehold");
+    plain(&mut config);
+    connect(config)
+        .await
+        .unwrap()
+        .apply(create("a"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_start_at_once_make_one_store() {
+    let server = Server::start();
+    let starts = (0..8).map(|_| connect(config(&server, "freehold")));
+    let stores = futures::future::try_join_all(starts).await.unwrap();
+    stores[0].apply(create("a")).await.unwrap();
+    for store in &stores {
+        assert!(store.get(&things(), &key("a")).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_defaults_do_not_weaken_the_store() {
+    let server = Server::start();
+    server.psql(
+        "postgres",
+        "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable';
+         ALTER DATABASE postgres SET synchronous_commit = off;
+         ALTER DATABASE postgres SET default_transaction_read_only = on;
+         ALTER DATABASE postgres SET search_path = nowhere",
+    );
+    let subject = Postgres {
+        server: &server,
+        schema: "freehold".to_owned(),
+    };
+    let store = subject.open().await;
+    store.apply(create("a")).await.unwrap();
+    let isolated = PROPERTIES
+        .iter()
+        .find(|p| p.name == "write_skew_is_refused")
+        .unwrap();
+    (isolated.check)(&subject).await;
+}
+
+/// The feed waits neither for a transaction that somebody forgot, anywhere in the cluster, nor for a
+/// writer that is slow to commit; and what commits late is told late and not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_waits_for_nobody_and_loses_nobody() {
+    let server = Server::start();
+    let store = connect(config(&server, "freehold")).await.unwrap();
+    let url = server.url("postgres");
+    let (mut slow, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let transaction = slow.transaction().await.unwrap();
+    // What apply_v1 writes, in a transaction that has its sequence value and does not commit yet.
+    transaction
+        .batch_execute(
+            "SELECT txid_current();
+             INSERT INTO freehold.outbox (collection, key, at) VALUES ('things', 'slow', 0)",
+        )
+        .await
+        .unwrap();
+    store.apply(create("quick")).await.unwrap();
+    let first = store.changes(None, 10).await.unwrap();
+    let told: Vec<&str> = first
+        .changes
+        .iter()
+        .map(|change| change.key.as_str())
+        .collect();
+    assert_eq!(told, ["quick"]);
+    transaction.commit().await.unwrap();
+    let second = store.changes(Some(first.next), 10).await.unwrap();
+    assert_eq!(second.changes.len(), 1);
+    assert_eq!(
+        (second.changes[0].key.as_str(), &second.changes[0].kind),
+        ("slow", &ChangeKind::Delete)
+    );
+    assert_eq!(second.next.0, first.next.0 + 1);
+}
+
+/// The promises that rest on locking, on every major version that is installed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_installed_version_keeps_the_promises_about_concurrency() {
+    let wanted = [
+        "write_skew_is_refused",
+        "unique_values_change_hands_within_a_batch",
+        "an_expired_unique_value_is_free",
+        "a_lease_is_exclusive_and_its_epoch_grows",
+    ];
+    for version in Server::versions() {
+        let server = Server::start_version(version);
+        for (at, name) in wanted.iter().enumerate() {
+            let property = PROPERTIES
+                .iter()
+                .find(|property| property.name == *name)
+                .unwrap();
+            let subject = Postgres {
+                server: &server,
+                schema: format!("v{at}"),
+            };
+            (property.check)(&subject).await;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The file is locked, full, damaged, somebody else's.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod subjects;
+
+use std::{
+    fs,
+    io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use freehold_model::{SystemClock, SystemEntropy};
+use freehold_store::{
+    Batch, CollectionName, CollectionSpec, ErrorKind, IndexSpec, Key, PutMode, Range, Result,
+    Retry, Scan, SqliteConfig, SqliteStore, Store as _, Value,
+};
+use freehold_testing::disk::Tiny;
+use rusqlite::Connection;
+
+fn open(path: &Path) -> Result<SqliteStore> {
+    let mut config = SqliteConfig::new(path);
+    config.busy_timeout = Duration::from_millis(50);
+    SqliteStore::open_with(config, Arc::new(SystemClock), Arc::new(SystemEntropy))
+}
+
+fn things() -> CollectionName {
+    CollectionName::new("things").unwrap()
+}
+
+fn key(at: u32) -> Key {
+    Key::new(format!("{at:05}")).unwrap()
+}
+
+fn put(at: u32, bytes: usize) -> Batch {
+    let value = Value::from_text(format!("{{\"n\":{at},\"x\":\"{}\"}}", "x".repeat(bytes)));
+    Batch::new().put(&things(), key(at), value.unwrap(), PutMode::Upsert)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_file_is_throttling_and_reads_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path).unwrap();
+    store.apply(put(1, 10)).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.apply(put(2, 10)).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Throttled, Retry::Later),
+        "{error}"
+    );
+    assert!(store.get(&things(), &key(1)).await.unwrap().is_some());
+    assert_eq!(store.get(&things(), &key(2)).await.unwrap(), None);
+    assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::Throttled);
+    other.execute_batch("ROLLBACK").unwrap();
+    store.apply(put(2, 10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_changes_nothing_and_ends_when_there_is_room() {
+    let disk = Tiny::new(4 << 20);
+    let store = open(&disk.path().join("store.db")).unwrap();
+    store.apply(put(1, 10)).await.unwrap();
+    disk.fill();
+    let mut written = 1;
+    let error = loop {
+        match store.apply(put(written + 1, 40_000)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1_000, "the disk never fills");
+    };
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Unavailable, Retry::Later),
+        "{error}"
+    );
+    assert!(error.to_string().contains("space"), "{error}");
+    for at in 1..=written {
+        assert!(
+            store.get(&things(), &key(at)).await.unwrap().is_some(),
+            "{at} of {written}"
+        );
+    }
+    assert_eq!(store.get(&things(), &key(written + 1)).await.unwrap(), None);
+    disk.free();
+    store.apply(put(written + 1, 40_000)).await.unwrap();
+    let changes = store.changes(None, 10_000).await.unwrap().changes;
+    assert_eq!(changes.len(), usize::try_from(written + 1).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_fails_in_a_shared_transaction_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("store.db")).unwrap();
+    for at in 0..4 {
+        store.apply(put(at, 10)).await.unwrap();
+    }
+    // The definition fails after it has begun to write: two records have the same text.
+    let spec = CollectionSpec {
+        name: things(),
+        indexes: vec![IndexSpec {
+            name: "one".to_owned(),
+            fields: vec!["/x".to_owned()],
+            unique: true,
+            version: 1,
+        }],
+    };
+    for _ in 0..10 {
+        let (a, bad, b, c) = futures::join!(
+            store.apply(put(1, 11)),
+            store.define(spec.clone()),
+            store.apply(put(2, 12)),
+            store.apply(put(3, 13)),
+        );
+        assert!(a.is_ok() && b.is_ok() && c.is_ok(), "{a:?} {b:?} {c:?}");
+        // With 10 more bytes each they would all differ, so put one back that does not.
+        if let Err(error) = bad {
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        } else {
+            store.drop_index(&things(), "one").await.unwrap();
+        }
+        store.apply(put(1, 10)).await.unwrap();
+    }
+    let changes = store.changes(None, 10_000).await.unwrap().changes;
+    assert_eq!(changes.len(), 4 + 10 * 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_is_corrupt_and_the_error_says_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    fs::write(
+        &path,
+        "this is not a database, and it is long enough to have a header".repeat(40),
+    )
+    .unwrap();
+    let error = open(&path).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Corrupt, Retry::No)
+    );
+    assert!(error.to_string().contains("restore a backup"), "{error}");
+
+    fs::remove_file(&path).unwrap();
+    let store = open(&path).unwrap();
+    for at in 0..200 {
+        store.apply(put(at, 500)).await.unwrap();
+    }
+    drop(store);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    drop(raw);
+    let length = fs::metadata(&path).unwrap().len();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(length / 2 / 4096 * 4096))
+        .unwrap();
+    file.write_all(&[0xA5; 40_960]).unwrap();
+    drop(file);
+    let store = open(&path).unwrap();
+    let mut scan = Scan::new(things(), Range::All);
+    scan.limit = 1_000;
+    let error = store.scan(scan).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(".recover"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_somebody_damaged_is_corrupt_and_not_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path).unwrap();
+    store.apply(put(1, 10)).await.unwrap();
+    let raw = Connection::open(&path).unwrap();
+    raw.execute("UPDATE records SET value = substr(value, 2)", [])
+        .unwrap();
+    assert_eq!(
+        store.get(&things(), &key(1)).await.unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
+    raw.execute_batch("DROP TABLE records").unwrap();
+    assert_eq!(
+        store.get(&things(), &key(1)).await.unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
+    assert_eq!(
+        store.apply(put(1, 10)).await.unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_our_file_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, word: &str| {
+        let error = open(path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    let foreign = folder.path().join("foreign.db");
+    Connection::open(&foreign)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (a)")
+        .unwrap();
+    refused(&foreign, "another program");
+    let tables = "SELECT group_concat(name) FROM sqlite_schema";
+    let names: String = Connection::open(&foreign)
+        .unwrap()
+        .query_row(tables, [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(names, "theirs");
+
+    let newer = folder.path().join("newer.db");
+    drop(open(&newer).unwrap());
+    Connection::open(&newer)
+        .unwrap()
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    refused(&newer, "newer program");
+    refused(&folder.path().join("no/such/folder.db"), "directory");
+    refused(folder.path(), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path).unwrap();
+    store.apply(put(1, 10)).await.unwrap();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.file_name());
+    }
+}
