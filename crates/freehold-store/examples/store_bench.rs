@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Manager, Pool};
+use deadpool_postgres::{Client, Manager, Pool};
 use freehold_model::{Secret, SystemClock, SystemEntropy};
 use freehold_store::{
     Batch, CollectionName, Key, PostgresConfig, PostgresStore, PutMode, Range, Scan, SqliteStore,
@@ -204,7 +204,7 @@ impl BareSqlite {
                 .unwrap()
                 .execute([])
                 .map(drop)
-                .unwrap()
+                .unwrap();
         };
         run("BEGIN IMMEDIATE");
         let _: i64 = connection
@@ -259,55 +259,10 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
             let mut client = pool.get().await.unwrap();
             let key = key(at).into_bytes();
             match work {
-                Work::Apply => {
-                    let look = client
-                        .prepare_cached(
-                            "SELECT rev, nonce, created, expires FROM bench.records
-                             WHERE collection = $1 AND key = $2 FOR UPDATE",
-                        )
-                        .await
-                        .unwrap();
-                    let write = client
-                        .prepare_cached(
-                            "INSERT INTO bench.records
-                             (collection, key, value, rev, nonce, created, updated)
-                             VALUES ($1, $2, $3, $4, $5, 1, 1) ON CONFLICT (collection, key)
-                             DO UPDATE SET value = $3, rev = $4, nonce = $5, updated = 1",
-                        )
-                        .await
-                        .unwrap();
-                    let tell = client
-                        .prepare_cached(
-                            "INSERT INTO bench.outbox (collection, key, rev, nonce, at)
-                             VALUES ($1, $2, $3, $4, 1)",
-                        )
-                        .await
-                        .unwrap();
-                    let transaction = client.transaction().await.unwrap();
-                    let row = transaction
-                        .query_one(&look, &[&"things", &key])
-                        .await
-                        .unwrap();
-                    let (rev, nonce) = (row.get::<_, i64>(0) + 1, vec![7u8; 16]);
-                    transaction
-                        .execute(&write, &[&"things", &key, &VALUE, &rev, &nonce])
-                        .await
-                        .unwrap();
-                    transaction
-                        .execute(&tell, &[&"things", &key, &rev, &nonce])
-                        .await
-                        .unwrap();
-                    transaction.commit().await.unwrap();
-                }
+                Work::Apply => bare_apply(&mut client, &key).await,
                 Work::Get => {
-                    let statement = client
-                        .prepare_cached(
-                            "SELECT r.value, r.rev, r.nonce, r.created, r.updated,
-                             r.expires FROM bench.records r WHERE r.collection = $1 AND r.key = $2
-                             AND (r.expires IS NULL OR r.expires > bench.now_v1())",
-                        )
-                        .await
-                        .unwrap();
+                    let sql = format!("{BARE_COLUMNS} AND r.key = $2");
+                    let statement = client.prepare_cached(&sql).await.unwrap();
                     let row = client
                         .query_one(&statement, &[&"things", &key])
                         .await
@@ -315,16 +270,10 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
                     assert_eq!(row.get::<_, String>(0), VALUE);
                 }
                 Work::Scan => {
-                    let statement = client
-                        .prepare_cached(
-                            "SELECT r.value, r.rev, r.nonce, r.created, r.updated,
-                             r.expires, r.key FROM bench.records r WHERE r.collection = $1
-                             AND r.key >= $2 AND r.key < $3
-                             AND (r.expires IS NULL OR r.expires > bench.now_v1())
-                             ORDER BY r.key LIMIT 101",
-                        )
-                        .await
-                        .unwrap();
+                    let sql = format!(
+                        "{BARE_COLUMNS} AND r.key >= $2 AND r.key < $3 ORDER BY r.key LIMIT 101"
+                    );
+                    let statement = client.prepare_cached(&sql).await.unwrap();
                     let (from, to) = (&b"key/"[..], &b"key0"[..]);
                     let rows = client
                         .query(&statement, &[&"things", &from, &to])
@@ -338,6 +287,38 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
         }
     })
     .await
+}
+
+const BARE_COLUMNS: &str = "SELECT r.value, r.rev, r.nonce, r.created, r.updated, r.expires, r.key
+    FROM bench.records r WHERE r.collection = $1
+    AND (r.expires IS NULL OR r.expires > bench.now_v1())";
+
+async fn bare_apply(client: &mut Client, key: &[u8]) {
+    let look = "SELECT rev, nonce, created, expires FROM bench.records
+        WHERE collection = $1 AND key = $2 FOR UPDATE";
+    let look = client.prepare_cached(look).await.unwrap();
+    let write = "INSERT INTO bench.records (collection, key, value, rev, nonce, created, updated)
+        VALUES ($1, $2, $3, $4, $5, 1, 1)
+        ON CONFLICT (collection, key) DO UPDATE SET value = $3, rev = $4, nonce = $5, updated = 1";
+    let write = client.prepare_cached(write).await.unwrap();
+    let tell =
+        "INSERT INTO bench.outbox (collection, key, rev, nonce, at) VALUES ($1, $2, $3, $4, 1)";
+    let tell = client.prepare_cached(tell).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let row = transaction
+        .query_one(&look, &[&"things", &key])
+        .await
+        .unwrap();
+    let (rev, nonce) = (row.get::<_, i64>(0) + 1, vec![7u8; 16]);
+    transaction
+        .execute(&write, &[&"things", &key, &VALUE, &rev, &nonce])
+        .await
+        .unwrap();
+    transaction
+        .execute(&tell, &[&"things", &key, &rev, &nonce])
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
 }
 
 async fn fill(store: &StoreHandle) {
