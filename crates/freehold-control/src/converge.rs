@@ -57,13 +57,22 @@ pub(crate) struct Acting<'a> {
 
 impl Control {
     pub(crate) fn fence(&self, epoch: u64, actor: &str) -> Fence {
-        Fence { epoch: epoch + self.identity.epoch_offset, actor: actor.to_owned() }
+        Fence {
+            epoch: epoch + self.identity.epoch_offset,
+            actor: actor.to_owned(),
+        }
     }
 
     /// How the server should look for `world` now.
     pub(crate) fn desired(&self, world: &World, migrator: LoginState) -> Result<DesiredDatabase> {
         let state = world.state();
-        world.desired(self.identity.id, state, migrator, &self.credentials, &*self.clock)
+        world.desired(
+            self.identity.id,
+            state,
+            migrator,
+            &self.credentials,
+            &*self.clock,
+        )
     }
 
     /// Compares and, unless the database is only observed, repairs; then takes retired logins out
@@ -82,14 +91,20 @@ impl Control {
             Manage::Observe => ConvergeMode::Observe,
         };
         let engine = &connected.engine;
-        let differences =
-            engine.converge(&desired, mode, acting.survey, &fence, acting.gate).await?;
+        let differences = engine
+            .converge(&desired, mode, acting.survey, &fence, acting.gate)
+            .await?;
         let retired = &world.credentials.retired;
         if !retired.is_empty() && mode == ConvergeMode::Apply {
             let name = &desired.name;
-            engine.disable_logins(name, &desired.stamp, retired, &fence, acting.gate).await?;
+            engine
+                .disable_logins(name, &desired.stamp, retired, &fence, acting.gate)
+                .await?;
         }
-        Ok(Converged { differences, finished_at: self.clock.now() })
+        Ok(Converged {
+            differences,
+            finished_at: self.clock.now(),
+        })
     }
 
     /// The records that tell the outcome: database and access statuses, published credentials,
@@ -107,7 +122,9 @@ impl Control {
         let ok = outcome.is_ok();
         if ok && !observed && credentials.publish(now) {
             let uid = owner(&world.database)?.uid;
-            batch.writes.push(self.credentials.write(uid, &credentials)?);
+            batch
+                .writes
+                .push(self.credentials.write(uid, &credentials)?);
         }
         for access in &world.accesses {
             if ok && !observed && access.metadata.deletion_timestamp.is_some() {
@@ -122,7 +139,10 @@ impl Control {
             let first = became_usable(&world.database, &database);
             if let Some(seconds) = first {
                 let key = database.key();
-                let event = crate::journal::ProductEvent::RequestToUsable { database: key, seconds };
+                let event = crate::journal::ProductEvent::RequestToUsable {
+                    database: key,
+                    seconds,
+                };
                 batch.writes.push(self.journal.product_event(&event));
             }
             batch.writes.push(records::put(&database)?);
@@ -135,15 +155,20 @@ impl Control {
 
     /// Each repair of drift is a change that nobody asked for by hand, so it stands in the log.
     fn repair_entries(&self, world: &World, outcome: &Result<Converged, Trouble>) -> Vec<Write> {
-        let Ok(converged) = outcome else { return Vec::new() };
+        let Ok(converged) = outcome else {
+            return Vec::new();
+        };
         let was_ready = world
             .database
             .status
             .as_ref()
             .is_some_and(|status| status.conditions.is_true(ConditionType::Provisioned));
         let settled = was_ready && is_settled(world);
-        let repaired: Vec<&Difference> =
-            converged.differences.iter().filter(|d| d.repaired).collect();
+        let repaired: Vec<&Difference> = converged
+            .differences
+            .iter()
+            .filter(|d| d.repaired)
+            .collect();
         if repaired.is_empty() || !settled {
             return Vec::new();
         }
@@ -157,10 +182,16 @@ impl Control {
 /// drift and not the first application of a change.
 fn is_settled(world: &World) -> bool {
     let database = &world.database;
-    let observed = database.status.as_ref().map_or(0, |status| status.observed_generation);
+    let observed = database
+        .status
+        .as_ref()
+        .map_or(0, |status| status.observed_generation);
     observed == database.metadata.generation
         && world.accesses.iter().all(|access| {
-            let observed = access.status.as_ref().map_or(0, |status| status.observed_generation);
+            let observed = access
+                .status
+                .as_ref()
+                .map_or(0, |status| status.observed_generation);
             observed == access.metadata.generation && access.metadata.deletion_timestamp.is_none()
         })
 }
@@ -174,7 +205,10 @@ fn access_write(
     let mut changed = access.clone();
     let generation = access.metadata.generation;
     let status = changed.status.get_or_insert_default();
-    let held = access.metadata.uid.and_then(|uid| credentials.accesses.get(&uid));
+    let held = access
+        .metadata
+        .uid
+        .and_then(|uid| credentials.accesses.get(&uid));
     if let Some(held) = held {
         status.login = Some(held.login(held.active).to_owned());
         status.active_slot = Some(held.active);
@@ -187,14 +221,27 @@ fn access_write(
             if expired {
                 let message = "The access has run out; its logins are disabled.";
                 for kind in [ConditionType::Ready, ConditionType::CredentialsPublished] {
-                    conditions.set(kind, ConditionStatus::False, "Expired", message, now, generation);
+                    conditions.set(
+                        kind,
+                        ConditionStatus::False,
+                        "Expired",
+                        message,
+                        now,
+                        generation,
+                    );
                 }
             } else {
                 let published = held.is_some_and(|held| held.published_at.is_some());
-                for kind in
-                    [ConditionType::Ready, ConditionType::AccessSynced, ConditionType::CredentialsPublished]
-                {
-                    let status = if published { ConditionStatus::True } else { ConditionStatus::False };
+                for kind in [
+                    ConditionType::Ready,
+                    ConditionType::AccessSynced,
+                    ConditionType::CredentialsPublished,
+                ] {
+                    let status = if published {
+                        ConditionStatus::True
+                    } else {
+                        ConditionStatus::False
+                    };
                     let reason = if published { "Synced" } else { "NotPublished" };
                     conditions.set(kind, status, reason, "", now, generation);
                 }
@@ -202,8 +249,22 @@ fn access_write(
         }
         Err(trouble) => {
             let (status, reason, message) = explain(trouble);
-            conditions.set(ConditionType::AccessSynced, status, reason, message.clone(), now, generation);
-            conditions.set(ConditionType::Ready, status, reason, message, now, generation);
+            conditions.set(
+                ConditionType::AccessSynced,
+                status,
+                reason,
+                message.clone(),
+                now,
+                generation,
+            );
+            conditions.set(
+                ConditionType::Ready,
+                status,
+                reason,
+                message,
+                now,
+                generation,
+            );
         }
     }
     if access.status == changed.status {
@@ -223,11 +284,19 @@ pub(crate) fn explain(trouble: &Trouble) -> (ConditionStatus, &'static str, Stri
                 }
                 _ => ConditionStatus::False,
             };
-            (status, error.reason(), format!("{error}. {}", next_step(&error.fault)))
+            (
+                status,
+                error.reason(),
+                format!("{error}. {}", next_step(&error.fault)),
+            )
         }
         Trouble::Control(error) => {
             let hint = error.hint.clone().unwrap_or_default();
-            (ConditionStatus::Unknown, "ControlPlaneTrouble", format!("{error}. {hint}"))
+            (
+                ConditionStatus::Unknown,
+                "ControlPlaneTrouble",
+                format!("{error}. {hint}"),
+            )
         }
     }
 }
@@ -292,7 +361,14 @@ fn set_database_status(
             status.checked_at = Some(converged.finished_at);
             status.drift.clone_from(&converged.differences);
             let open = status.drift.iter().filter(|d| !d.repaired).count();
-            set_drift(&mut status.conditions, &status.drift, settled, open, now, generation);
+            set_drift(
+                &mut status.conditions,
+                &status.drift,
+                settled,
+                open,
+                now,
+                generation,
+            );
             let conditions = &mut status.conditions;
             let set = |conditions: &mut Conditions, kind, reason: &str| {
                 conditions.set(kind, ConditionStatus::True, reason, "", now, generation);
@@ -303,7 +379,14 @@ fn set_database_status(
             if closed {
                 let message = "Connections are refused. `freehold undelete` opens it again.";
                 let kind = ConditionType::Ready;
-                conditions.set(kind, ConditionStatus::False, "Closed", message, now, generation);
+                conditions.set(
+                    kind,
+                    ConditionStatus::False,
+                    "Closed",
+                    message,
+                    now,
+                    generation,
+                );
             } else {
                 set(conditions, ConditionType::Ready, "Usable");
                 if status.request_to_usable_seconds.is_none() {
@@ -317,10 +400,14 @@ fn set_database_status(
             let message = format!("On instance {}: {message}", instance.metadata.name);
             if !was {
                 let kind = ConditionType::Provisioned;
-                status.conditions.set(kind, word, reason, message.clone(), now, generation);
+                status
+                    .conditions
+                    .set(kind, word, reason, message.clone(), now, generation);
             }
             let kind = ConditionType::Ready;
-            status.conditions.set(kind, word, reason, message, now, generation);
+            status
+                .conditions
+                .set(kind, word, reason, message, now, generation);
         }
     }
 }
@@ -334,16 +421,45 @@ fn set_drift(
     generation: u64,
 ) {
     let kind = ConditionType::Drifted;
-    let list = || drift.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("; ");
+    let list = || {
+        drift
+            .iter()
+            .map(|d| d.message.as_str())
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
     if open > 0 {
-        conditions.set(kind, ConditionStatus::True, "DifferencesFound", list(), now, generation);
+        conditions.set(
+            kind,
+            ConditionStatus::True,
+            "DifferencesFound",
+            list(),
+            now,
+            generation,
+        );
     } else if !drift.is_empty() && settled {
         let message = format!("Found and repaired: {}", list());
-        conditions.set(kind, ConditionStatus::False, "Repaired", message, now, generation);
+        conditions.set(
+            kind,
+            ConditionStatus::False,
+            "Repaired",
+            message,
+            now,
+            generation,
+        );
     } else {
-        let quiet = conditions.get(kind).is_some_and(|c: &Condition| c.reason == "Repaired");
+        let quiet = conditions
+            .get(kind)
+            .is_some_and(|c: &Condition| c.reason == "Repaired");
         if !quiet {
-            conditions.set(kind, ConditionStatus::False, "InAgreement", "", now, generation);
+            conditions.set(
+                kind,
+                ConditionStatus::False,
+                "InAgreement",
+                "",
+                now,
+                generation,
+            );
         }
     }
 }
@@ -363,7 +479,12 @@ fn worth_saving(before: &Database, after: &Database, interval: std::time::Durati
     if strip(before) != strip(after) {
         return true;
     }
-    let at = |database: &Database| database.status.as_ref().and_then(|status| status.checked_at);
+    let at = |database: &Database| {
+        database
+            .status
+            .as_ref()
+            .and_then(|status| status.checked_at)
+    };
     match (at(before), at(after)) {
         (Some(before), Some(after)) => {
             seconds_between(before, after) >= interval.as_secs_f64() / 2.0
@@ -375,7 +496,14 @@ fn worth_saving(before: &Database, after: &Database, interval: std::time::Durati
 /// Seconds from request to use, when this is the moment.
 fn became_usable(before: &Database, after: &Database) -> Option<f64> {
     let of = |database: &Database| {
-        database.status.as_ref().and_then(|status| status.request_to_usable_seconds)
+        database
+            .status
+            .as_ref()
+            .and_then(|status| status.request_to_usable_seconds)
     };
-    if of(before).is_none() { of(after) } else { None }
+    if of(before).is_none() {
+        of(after)
+    } else {
+        None
+    }
 }

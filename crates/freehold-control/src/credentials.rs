@@ -76,13 +76,21 @@ fn place(database: Uid, access: Uid) -> Place {
 
 impl Credentials {
     pub(crate) async fn define(&self) -> Result<()> {
-        let spec = CollectionSpec { name: credentials_collection(), indexes: vec![] };
+        let spec = CollectionSpec {
+            name: credentials_collection(),
+            indexes: vec![],
+        };
         self.store.define(spec).await.map_err(store_error)
     }
 
     pub(crate) async fn read(&self, database: Uid) -> Result<CredentialSet> {
-        let found = self.store.get(&credentials_collection(), &uid_key(database)).await;
-        let Some(record) = found.map_err(store_error)? else { return Ok(CredentialSet::default()) };
+        let found = self
+            .store
+            .get(&credentials_collection(), &uid_key(database))
+            .await;
+        let Some(record) = found.map_err(store_error)? else {
+            return Ok(CredentialSet::default());
+        };
         let mut set: CredentialSet = record.value.decode().map_err(store_error)?;
         set.etag = Some(record.etag);
         Ok(set)
@@ -96,18 +104,22 @@ impl Credentials {
     /// nothing changed. The write must be saved before anything in it is used.
     pub(crate) fn complete(&self, world: &mut World) -> Result<Option<Write>> {
         let owner = owner(&world.database)?;
-        let (uid, environment, team) =
-            (owner.uid, owner.environment.clone(), owner.team.clone());
+        let (uid, environment, team) = (owner.uid, owner.environment.clone(), owner.team.clone());
         let before = world.credentials.clone();
         let set = &mut world.credentials;
         if set.migrator_login.is_empty() {
             let database = &world.database.metadata.name;
             set.migrator_login = naming::migrator_login_name(&environment, &team, database);
         }
-        let wanted: Vec<&Access> =
-            world.accesses.iter().filter(|a| a.metadata.deletion_timestamp.is_none()).collect();
+        let wanted: Vec<&Access> = world
+            .accesses
+            .iter()
+            .filter(|a| a.metadata.deletion_timestamp.is_none())
+            .collect();
         for access in &wanted {
-            let Some(access_uid) = access.metadata.uid else { continue };
+            let Some(access_uid) = access.metadata.uid else {
+                continue;
+            };
             set.accesses.entry(access_uid).or_insert_with(|| {
                 self.make(uid, access_uid, &environment, &team, &access.metadata.name)
             });
@@ -115,7 +127,11 @@ impl Credentials {
         let gone: Vec<Uid> = set
             .accesses
             .keys()
-            .filter(|held| !wanted.iter().any(|access| access.metadata.uid == Some(**held)))
+            .filter(|held| {
+                !wanted
+                    .iter()
+                    .any(|access| access.metadata.uid == Some(**held))
+            })
             .copied()
             .collect();
         for held in gone {
@@ -123,7 +139,11 @@ impl Credentials {
                 set.retired.extend([credential.login_a, credential.login_b]);
             }
         }
-        if *set == before { Ok(None) } else { self.write(uid, set).map(Some) }
+        if *set == before {
+            Ok(None)
+        } else {
+            self.write(uid, set).map(Some)
+        }
     }
 
     fn make(
@@ -139,7 +159,9 @@ impl Credentials {
             login_a: login(Slot::A),
             login_b: login(Slot::B),
             active: Slot::A,
-            password: self.sealer.seal(&place(database, access), &generate_password(&*self.entropy)),
+            password: self
+                .sealer
+                .seal(&place(database, access), &generate_password(&*self.entropy)),
             published_at: None,
         }
     }
@@ -183,5 +205,8 @@ impl CredentialSet {
 
 /// One write alone in a batch.
 pub(crate) fn batch_of(writes: impl IntoIterator<Item = Write>) -> Batch {
-    Batch { writes: writes.into_iter().collect(), ..Batch::new() }
+    Batch {
+        writes: writes.into_iter().collect(),
+        ..Batch::new()
+    }
 }

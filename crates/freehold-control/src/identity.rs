@@ -5,9 +5,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use freehold_audit::SigningKey;
 use freehold_model::{Clock, ControlPlaneId, Entropy, Error, Result, Secret};
-use freehold_store::{
-    Batch, CollectionName, CollectionSpec, Key, PutMode, StoreHandle, Value,
-};
+use freehold_store::{Batch, CollectionName, CollectionSpec, Key, PutMode, StoreHandle, Value};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +64,13 @@ pub(crate) async fn load_or_create(
     entropy: &Arc<dyn Entropy>,
 ) -> Result<Identity> {
     let name = system_collection();
-    store.define(CollectionSpec { name, indexes: vec![] }).await.map_err(store_error)?;
+    store
+        .define(CollectionSpec {
+            name,
+            indexes: vec![],
+        })
+        .await
+        .map_err(store_error)?;
     if let Some(found) = read(store, sealer).await? {
         return Ok(found);
     }
@@ -93,7 +97,11 @@ pub(crate) async fn load_or_create(
 }
 
 async fn read(store: &StoreHandle, sealer: &Sealer) -> Result<Option<Identity>> {
-    let Some(found) = store.get(&system_collection(), &key()).await.map_err(store_error)? else {
+    let Some(found) = store
+        .get(&system_collection(), &key())
+        .await
+        .map_err(store_error)?
+    else {
         return Ok(None);
     };
     let record: IdentityRecord = found.value.decode().map_err(store_error)?;
@@ -105,7 +113,11 @@ async fn read(store: &StoreHandle, sealer: &Sealer) -> Result<Option<Identity>> 
         .ok_or_else(|| Error::internal("reading the audit log's key", "it has a wrong length"))?;
     let audit_key = SigningKey::from_seed(&record.origin, &seed)
         .map_err(|source| Error::internal("reading the audit log's key", source))?;
-    Ok(Some(Identity { id: record.id, epoch_offset: record.epoch_offset, audit_key }))
+    Ok(Some(Identity {
+        id: record.id,
+        epoch_offset: record.epoch_offset,
+        audit_key,
+    }))
 }
 
 /// The identity record's value with its epochs raised, for a restore.

@@ -21,7 +21,11 @@ pub(crate) enum ProductEvent {
     RequestToUsable { database: ResourceKey, seconds: f64 },
     /// A person had to do something.
     #[serde(rename_all = "camelCase")]
-    HumanTouch { action: String, target: Option<ResourceKey>, subject: String },
+    HumanTouch {
+        action: String,
+        target: Option<ResourceKey>,
+        subject: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -34,7 +38,12 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) async fn define(&self) -> freehold_store::Result<()> {
         let name = own_collection(PRODUCT_EVENTS);
-        self.store.define(freehold_store::CollectionSpec { name, indexes: vec![] }).await
+        self.store
+            .define(freehold_store::CollectionSpec {
+                name,
+                indexes: vec![],
+            })
+            .await
     }
 
     /// An entry for something that a caller did.
@@ -47,7 +56,12 @@ impl Journal {
 
     /// An entry for something that Freehold does by itself.
     pub(crate) fn internal(&self, action: &str, target: &ResourceKey) -> Entry {
-        Entry::new(self.clock.now(), Actor::freehold(), action, Some(target.clone()))
+        Entry::new(
+            self.clock.now(),
+            Actor::freehold(),
+            action,
+            Some(target.clone()),
+        )
     }
 
     pub(crate) fn write(&self, entry: &Entry) -> Write {
@@ -102,7 +116,10 @@ impl Journal {
         let mut entry = self.by(caller, action, target);
         entry.outcome = Outcome::Refused { code: error.code };
         entry.reason.clone_from(&error.message);
-        let batch = Batch { writes: vec![self.write(&entry)], ..Batch::new() };
+        let batch = Batch {
+            writes: vec![self.write(&entry)],
+            ..Batch::new()
+        };
         if let Err(failure) = self.store.apply(batch).await {
             tracing::error!(action, error = %failure, "a refusal could not be written to the audit log");
         }

@@ -26,6 +26,10 @@ pub struct Options {
     pub drift_interval: Duration,
     /// How long a silent worker keeps its target.
     pub lease_ttl: Duration,
+    /// The pause after an operation's first failed attempt; it doubles from there.
+    pub retry_first: Duration,
+    /// How long a database is left alone after trouble, unless its declaration changes.
+    pub trouble_pause: Duration,
     /// Closed by tests.
     pub gate: Gate,
 }
@@ -35,7 +39,10 @@ impl Options {
     pub fn new(name: impl Into<String>, data_dir: PathBuf, runner_program: PathBuf) -> Self {
         Self {
             name: name.into(),
-            key: KeySource::File { path: data_dir.join("key"), generate: true },
+            key: KeySource::File {
+                path: data_dir.join("key"),
+                generate: true,
+            },
             data_dir,
             default_environment: Name::new("local").expect("a valid name"),
             runner_program,
@@ -43,6 +50,8 @@ impl Options {
             reconcile_interval: Duration::from_secs(15),
             drift_interval: Duration::from_secs(300),
             lease_ttl: Duration::from_secs(30),
+            retry_first: Duration::from_secs(1),
+            trouble_pause: Duration::from_secs(15),
             gate: Gate::open(),
         }
     }

@@ -65,7 +65,11 @@ impl Records {
                 Kind::Access => {
                     indexes.push(index(
                         INDEX_ACCESS_DATABASE,
-                        &["/metadata/environment", "/metadata/namespace", "/spec/database"],
+                        &[
+                            "/metadata/environment",
+                            "/metadata/namespace",
+                            "/spec/database",
+                        ],
                         false,
                     ));
                     indexes.push(index(
@@ -81,7 +85,10 @@ impl Records {
                 )),
                 _ => {}
             }
-            let spec = CollectionSpec { name: collection(kind), indexes };
+            let spec = CollectionSpec {
+                name: collection(kind),
+                indexes,
+            };
             self.store.define(spec).await.map_err(store_error)?;
         }
         Ok(())
@@ -92,8 +99,14 @@ impl Records {
         S: DeserializeOwned,
         T: DeserializeOwned,
     {
-        let record = self.store.get(&collection(key.kind), &record_key(key)).await;
-        record.map_err(store_error)?.map(|record| decode(&record)).transpose()
+        let record = self
+            .store
+            .get(&collection(key.kind), &record_key(key))
+            .await;
+        record
+            .map_err(store_error)?
+            .map(|record| decode(&record))
+            .transpose()
     }
 
     /// The resource, or `NotFound` in words.
@@ -111,7 +124,10 @@ impl Records {
         S: DeserializeOwned,
         T: DeserializeOwned,
     {
-        let mut scan = Scan { limit: 1000, ..Scan::new(collection(kind), range) };
+        let mut scan = Scan {
+            limit: 1000,
+            ..Scan::new(collection(kind), range)
+        };
         let mut found = Vec::new();
         loop {
             let page = self.store.scan(scan.clone()).await.map_err(store_error)?;
@@ -132,7 +148,11 @@ impl Records {
         limit: usize,
         after: Option<ScanToken>,
     ) -> Result<(Vec<Resource>, Option<ScanToken>)> {
-        let scan = Scan { limit, after, ..Scan::new(collection(kind), range) };
+        let scan = Scan {
+            limit,
+            after,
+            ..Scan::new(collection(kind), range)
+        };
         let page = self.store.scan(scan).await.map_err(store_error)?;
         let resources = page.records.iter().map(decode).collect::<Result<_>>()?;
         Ok((resources, page.next))
@@ -144,7 +164,10 @@ impl Records {
         T: DeserializeOwned,
     {
         let values = vec![IndexValue::Text(uid.to_string())];
-        let range = Range::IndexPrefix { index: INDEX_UID.to_owned(), values };
+        let range = Range::IndexPrefix {
+            index: INDEX_UID.to_owned(),
+            values,
+        };
         Ok(self.all(kind, range).await?.pop())
     }
 
@@ -160,7 +183,9 @@ impl Records {
         T: DeserializeOwned + Serialize + Send,
     {
         for _ in 0..CONFLICT_TRIES {
-            let Some(mut resource) = self.get::<S, T>(key).await? else { return Ok(None) };
+            let Some(mut resource) = self.get::<S, T>(key).await? else {
+                return Ok(None);
+            };
             let mut batch = Batch::new();
             if !change(&mut resource, &mut batch) {
                 return Ok(Some(resource));
@@ -178,7 +203,12 @@ impl Records {
 
 fn index(name: &str, fields: &[&str], unique: bool) -> IndexSpec {
     let fields = fields.iter().map(|&field| field.to_owned()).collect();
-    IndexSpec { name: name.to_owned(), fields, unique, version: 1 }
+    IndexSpec {
+        name: name.to_owned(),
+        fields,
+        unique,
+        version: 1,
+    }
 }
 
 pub(crate) fn decode<S, T>(record: &Record) -> Result<Resource<S, T>>
@@ -257,8 +287,11 @@ pub(crate) fn not_found(key: &ResourceKey) -> Error {
 }
 
 pub(crate) fn too_busy(key: &ResourceKey) -> Error {
-    Error::new(Code::Conflict, format!("{key} is being changed by many at once"))
-        .hint("Nothing was changed by this request. Try again.")
+    Error::new(
+        Code::Conflict,
+        format!("{key} is being changed by many at once"),
+    )
+    .hint("Nothing was changed by this request. Try again.")
 }
 
 /// What a store error means to the caller of a verb.
@@ -269,9 +302,11 @@ pub(crate) fn store_error(error: freehold_store::Error) -> Error {
             "somebody else changed the same thing at the same time",
             "Nothing was changed by this request. Read it again and retry.",
         ),
-        ErrorKind::Throttled => {
-            (Code::Throttled, "the store is overloaded", "Nothing was changed. Try again shortly.")
-        }
+        ErrorKind::Throttled => (
+            Code::Throttled,
+            "the store is overloaded",
+            "Nothing was changed. Try again shortly.",
+        ),
         ErrorKind::Unavailable => (
             Code::Unavailable,
             "the store that keeps Freehold's state cannot be reached or written",
@@ -282,9 +317,11 @@ pub(crate) fn store_error(error: freehold_store::Error) -> Error {
             "the connection to the store broke; the change may or may not have been saved",
             "Read the resource to see which, then retry.",
         ),
-        ErrorKind::TooLarge => {
-            (Code::TooLarge, "that is more than the store takes at once", "Split it and retry.")
-        }
+        ErrorKind::TooLarge => (
+            Code::TooLarge,
+            "that is more than the store takes at once",
+            "Split it and retry.",
+        ),
         _ => return Error::internal("a store operation", error),
     };
     Error::new(code, message).hint(hint).because(error)

@@ -14,7 +14,8 @@ use crate::{
     engines::Engines,
     identity::{self, Identity},
     journal::Journal,
-    operations, options::Options,
+    operations,
+    options::Options,
     reconcilers,
     records::{Records, store_error},
     secrets::Sealer,
@@ -90,6 +91,7 @@ impl Control {
         options: Options,
     ) -> Result<Started> {
         let sealer = Sealer::load(&options.key, &[], entropy.clone()).await?;
+        sealer.check(&store).await?;
         let identity = identity::load_or_create(&store, &sealer, &clock, &entropy).await?;
         let parts = Parts {
             records: Records::new(store.clone()),
@@ -126,7 +128,10 @@ impl Control {
         control.define().await?;
         control.ensure_default_environment().await?;
         let bootstrap_token_file = control.bootstrap().await?;
-        Ok(Started { control, bootstrap_token_file })
+        Ok(Started {
+            control,
+            bootstrap_token_file,
+        })
     }
 
     async fn define(&self) -> Result<()> {
@@ -135,8 +140,12 @@ impl Control {
         self.credentials.define().await?;
         self.tokens.define().await?;
         operations::define(&self.store).await?;
-        freehold_workflow::define(&self.store).await.map_err(store_error)?;
-        freehold_audit::define(&self.store).await.map_err(store_error)
+        freehold_workflow::define(&self.store)
+            .await
+            .map_err(store_error)?;
+        freehold_audit::define(&self.store)
+            .await
+            .map_err(store_error)
     }
 
     async fn bootstrap(&self) -> Result<Option<PathBuf>> {
@@ -162,10 +171,24 @@ impl Control {
     /// Runs the reconcilers, the operations and the audit log's sequencer until `shutdown`. Returns
     /// when all of them have stopped.
     pub async fn run(&self, shutdown: CancellationToken) {
+        let sequencer = self.sequencer();
+        tokio::join!(
+            self.run_operations(shutdown.clone()),
+            sequencer.run(shutdown.clone().cancelled_owned()),
+            self.run_reconcilers(shutdown.clone()),
+            reconcilers::housekeeping::run(self, shutdown.clone()),
+            self.follow(shutdown.clone()),
+        );
+    }
+
+    /// The operations alone, a part of [`Control::run`] that the fault harness disturbs by itself.
+    #[doc(hidden)]
+    pub async fn run_operations(&self, shutdown: CancellationToken) {
         let config = RunnerConfig {
             worker: self.options.name.clone(),
             concurrency: self.options.workers,
             lease_ttl: self.options.lease_ttl,
+            retry_first: self.options.retry_first,
             ..RunnerConfig::default()
         };
         let runner = Runner::new(
@@ -175,15 +198,15 @@ impl Control {
             self.options.gate.clone(),
             config,
         );
-        let runner = operations::register(runner, self);
-        let sequencer = self.sequencer();
+        operations::register(runner, self).run(shutdown).await;
+    }
+
+    /// The reconcilers alone, a part of [`Control::run`] that the fault harness disturbs by itself.
+    #[doc(hidden)]
+    pub async fn run_reconcilers(&self, shutdown: CancellationToken) {
         tokio::join!(
-            runner.run(shutdown.clone()),
-            sequencer.run(shutdown.clone().cancelled_owned()),
             reconcilers::instances::run(self, shutdown.clone()),
-            reconcilers::databases::run(self, shutdown.clone()),
-            reconcilers::housekeeping::run(self, shutdown.clone()),
-            self.follow(shutdown.clone()),
+            reconcilers::databases::run(self, shutdown),
         );
     }
 
@@ -209,7 +232,11 @@ impl Control {
                         PAUSE
                     } else {
                         self.news.send_modify(|count| *count += 1);
-                        if found.changes.iter().any(|c| reconcilers::concerns(&c.collection)) {
+                        if found
+                            .changes
+                            .iter()
+                            .any(|c| reconcilers::concerns(&c.collection))
+                        {
                             self.nudge.notify_waiters();
                         }
                         continue;
@@ -248,6 +275,8 @@ impl Control {
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").field("name", &self.options.name).finish_non_exhaustive()
+        f.debug_struct("Control")
+            .field("name", &self.options.name)
+            .finish_non_exhaustive()
     }
 }

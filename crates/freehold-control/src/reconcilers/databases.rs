@@ -36,8 +36,6 @@ const INSTANCES_AT_ONCE: usize = 32;
 const DATABASES_AT_ONCE: usize = 2;
 /// A visit that takes longer is given up; the next round tries again.
 const VISIT_LIMIT: Duration = Duration::from_secs(120);
-/// After trouble a database is left alone this long, unless its declaration changes.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(15);
 
 /// What was true at the last visit: visits are repeated when it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +64,16 @@ pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
                 tracing::warn!(%error, "a round over the databases was cut short");
             }
         }
-        if !pause(control, control.options.reconcile_interval.min(TROUBLE_PAUSE), &shutdown).await {
+        if !pause(
+            control,
+            control
+                .options
+                .reconcile_interval
+                .min(control.options.trouble_pause),
+            &shutdown,
+        )
+        .await
+        {
             return;
         }
     }
@@ -84,18 +91,28 @@ async fn round(control: &Control, visits: &Visits) -> Result<()> {
     let accesses: Vec<Access> = control.records.all(Kind::Access, Range::All).await?;
     let classes: Vec<freehold_model::kinds::Class> =
         control.records.all(Kind::Class, Range::All).await?;
-    let classes: HashMap<String, u64> =
-        classes.iter().map(|class| (class.key().store_key(), class.metadata.generation)).collect();
+    let classes: HashMap<String, u64> = classes
+        .iter()
+        .map(|class| (class.key().store_key(), class.metadata.generation))
+        .collect();
     let mut by_database: HashMap<String, Vec<&Access>> = HashMap::new();
     for access in &accesses {
-        let key = ResourceKey { name: access.spec.database.clone(), ..access.key() };
+        let key = ResourceKey {
+            name: access.spec.database.clone(),
+            ..access.key()
+        };
         by_database.entry(key.store_key()).or_default().push(access);
     }
     let mut by_instance: HashMap<Uid, Vec<Due>> = HashMap::new();
     let mut visited = visits.lock().await;
     for database in &databases {
-        let Some(uid) = database.metadata.uid else { continue };
-        let placement = database.status.as_ref().and_then(|status| status.placement.as_ref());
+        let Some(uid) = database.metadata.uid else {
+            continue;
+        };
+        let placement = database
+            .status
+            .as_ref()
+            .and_then(|status| status.placement.as_ref());
         let of = by_database.get(&database.key().store_key());
         let fingerprint = fingerprint(control, database, of, &classes);
         let Some(placement) = placement else {
@@ -103,8 +120,15 @@ async fn round(control: &Control, visits: &Visits) -> Result<()> {
             continue;
         };
         if is_due(control, visited.get(&uid), &fingerprint) {
-            let due = Due { key: database.key(), uid, fingerprint };
-            by_instance.entry(placement.instance_uid).or_default().push(due);
+            let due = Due {
+                key: database.key(),
+                uid,
+                fingerprint,
+            };
+            by_instance
+                .entry(placement.instance_uid)
+                .or_default()
+                .push(due);
         }
     }
     visited.retain(|uid, _| databases.iter().any(|d| d.metadata.uid == Some(*uid)));
@@ -138,11 +162,19 @@ fn fingerprint(
         .filter_map(|access| {
             let going = access.metadata.deletion_timestamp.is_some();
             let expired = access.spec.expires_at.is_some_and(|end| end <= now);
-            Some((access.metadata.uid?, access.metadata.generation, going, expired))
+            Some((
+                access.metadata.uid?,
+                access.metadata.generation,
+                going,
+                expired,
+            ))
         })
         .collect();
     accesses.sort();
-    let quarantined = database.status.as_ref().is_some_and(|status| status.quarantine.is_some());
+    let quarantined = database
+        .status
+        .as_ref()
+        .is_some_and(|status| status.quarantine.is_some());
     Fingerprint {
         generation: database.metadata.generation,
         class_generation: classes.get(&class.store_key()).copied().unwrap_or_default(),
@@ -153,7 +185,11 @@ fn fingerprint(
 
 fn is_due(control: &Control, visited: Option<&Visited>, fingerprint: &Fingerprint) -> bool {
     let Some(visited) = visited else { return true };
-    let rest = if visited.trouble { TROUBLE_PAUSE } else { control.options.drift_interval };
+    let rest = if visited.trouble {
+        control.options.trouble_pause
+    } else {
+        control.options.drift_interval
+    };
     visited.fingerprint != *fingerprint || visited.at.elapsed() >= rest
 }
 
@@ -161,8 +197,13 @@ fn is_due(control: &Control, visited: Option<&Visited>, fingerprint: &Fingerprin
 /// cancelled, or failed and the manifest has been changed since.
 async fn enqueue_provision(control: &Control, database: &Database) {
     let metadata = &database.metadata;
-    let observed = database.status.as_ref().map_or(0, |status| status.observed_generation);
-    let (Some(uid), true) = (metadata.uid, observed < metadata.generation) else { return };
+    let observed = database
+        .status
+        .as_ref()
+        .map_or(0, |status| status.observed_generation);
+    let (Some(uid), true) = (metadata.uid, observed < metadata.generation) else {
+        return;
+    };
     let cancelled = database.status.as_ref().is_some_and(|status| {
         let ready = status.conditions.get(freehold_model::ConditionType::Ready);
         ready.is_some_and(|c| {
@@ -176,10 +217,17 @@ async fn enqueue_provision(control: &Control, database: &Database) {
         Ok(None) => {}
         Ok(Some(_)) | Err(_) => return,
     }
-    let operation = Provision { control: control.clone() };
+    let operation = Provision {
+        control: control.clone(),
+    };
     let first = ProvisionState::Place;
     let new = NewOperation::of(&operation, &first, database.key(), uid, "freehold");
-    let asked = async { control.operations.submit(Batch::new(), control.operations.request(&new?).await?).await };
+    let asked = async {
+        control
+            .operations
+            .submit(Batch::new(), control.operations.request(&new?).await?)
+            .await
+    };
     if let Err(error) = asked.await {
         tracing::debug!(database = %database.key(), %error, "no operation was started");
     }
@@ -212,7 +260,11 @@ async fn visit_instance(
                 }
                 Err(_) => true,
             };
-            let visited = Visited { at: Instant::now(), fingerprint: due.fingerprint, trouble };
+            let visited = Visited {
+                at: Instant::now(),
+                fingerprint: due.fingerprint,
+                trouble,
+            };
             visits.lock().await.insert(due.uid, visited);
         })
         .await;
@@ -236,8 +288,14 @@ async fn visit(
     surveyed: &Result<(Connected, Survey), Trouble>,
     due: &Due,
 ) -> Result<Visit> {
-    let pass = control.claims.pass(due.uid, ACTOR).await.map_err(crate::records::store_error)?;
-    let Some(pass) = pass else { return Ok(Visit::Busy) };
+    let pass = control
+        .claims
+        .pass(due.uid, ACTOR)
+        .await
+        .map_err(crate::records::store_error)?;
+    let Some(pass) = pass else {
+        return Ok(Visit::Busy);
+    };
     let done = visit_under(control, instance, surveyed, due, &pass).await;
     pass.finish().await;
     done
@@ -254,9 +312,15 @@ async fn visit_under(
     let Some(mut world) = read.filter(|world| world.database.metadata.uid == Some(due.uid)) else {
         return Ok(Visit::Done { trouble: false });
     };
-    let on = world.database.status.as_ref().and_then(|s| s.placement.as_ref());
+    let on = world
+        .database
+        .status
+        .as_ref()
+        .and_then(|s| s.placement.as_ref());
     let provisioned = world.database.status.as_ref().is_some_and(|status| {
-        status.conditions.is_true(freehold_model::ConditionType::Provisioned)
+        status
+            .conditions
+            .is_true(freehold_model::ConditionType::Provisioned)
     });
     if on.map(|p| p.instance_uid) != instance.metadata.uid || !provisioned {
         return Ok(Visit::Done { trouble: false });
@@ -276,7 +340,9 @@ async fn visit_under(
                 gate: pass.gate(),
                 survey: Some(survey),
             };
-            control.converge(&world, connected, LoginState::Disabled, &acting).await
+            control
+                .converge(&world, connected, LoginState::Disabled, &acting)
+                .await
         }
         Err(trouble) => Err(again(trouble)),
     };

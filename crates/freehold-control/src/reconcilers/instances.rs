@@ -59,7 +59,9 @@ async fn round(control: &Control, looked: &Looked, shutdown: &CancellationToken)
 }
 
 async fn due(control: &Control, looked: &Looked, instance: &Instance) -> bool {
-    let Some(uid) = instance.metadata.uid else { return false };
+    let Some(uid) = instance.metadata.uid else {
+        return false;
+    };
     let generation = instance.metadata.generation;
     let mut looked = looked.lock().await;
     let fresh = looked.get(&uid).is_some_and(|(at, seen)| {
@@ -76,7 +78,10 @@ async fn look(control: &Control, instance: &Instance) -> Result<()> {
     let seen = seen.unwrap_or_else(|_| {
         let detail = format!("no answer within {} s", LOOK_LIMIT.as_secs());
         let fault = freehold_engine::Fault::Unreachable { detail };
-        Err(Trouble::Engine(freehold_engine::EngineError::new(fault, "inspect the server")))
+        Err(Trouble::Engine(freehold_engine::EngineError::new(
+            fault,
+            "inspect the server",
+        )))
     });
     if let Err(trouble) = &seen {
         control.engines.note(instance, trouble).await;
@@ -112,7 +117,10 @@ fn tell(
     now: Timestamp,
 ) {
     let generation = instance.metadata.generation;
-    let before = instance.status.as_ref().and_then(|status| status.server_identity.clone());
+    let before = instance
+        .status
+        .as_ref()
+        .and_then(|status| status.server_identity.clone());
     let status = instance.status.get_or_insert_default();
     status.observed_generation = generation;
     let (word, reason, message) = match seen {
@@ -126,7 +134,9 @@ fn tell(
         Err(trouble) => explain(trouble),
     };
     for kind in [ConditionType::Reachable, ConditionType::Ready] {
-        status.conditions.set(kind, word, reason, message.clone(), now, generation);
+        status
+            .conditions
+            .set(kind, word, reason, message.clone(), now, generation);
     }
 }
 
@@ -178,7 +188,9 @@ fn note_facts(
     status.connections_max = Some(facts.connections_max);
     status.settings.clone_from(&facts.settings);
     let extensions = facts.extensions_available.join(",");
-    status.settings.insert(EXTENSIONS_SETTING.to_owned(), extensions);
+    status
+        .settings
+        .insert(EXTENSIONS_SETTING.to_owned(), extensions);
 }
 
 /// Sizes move all the time: they are saved when something else changed, or now and then.
@@ -187,7 +199,9 @@ fn worth_saving(
     after: Option<&InstanceStatus>,
     refresh: Duration,
 ) -> bool {
-    let (Some(before), Some(after)) = (before, after) else { return true };
+    let (Some(before), Some(after)) = (before, after) else {
+        return true;
+    };
     let strip = |status: &InstanceStatus| InstanceStatus {
         observed_at: None,
         size_bytes: None,

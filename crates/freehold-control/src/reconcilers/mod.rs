@@ -13,7 +13,10 @@ use crate::start::Control;
 
 /// Whether a change in a collection is worth waking the reconcilers for.
 pub(crate) fn concerns(collection: &CollectionName) -> bool {
-    matches!(collection.as_str(), "instances" | "classes" | "databases" | "accesses" | "claims")
+    matches!(
+        collection.as_str(),
+        "instances" | "classes" | "databases" | "accesses" | "claims"
+    )
 }
 
 /// Waits for news or for the time to run out; false when it is time to stop.

@@ -4,7 +4,7 @@ use freehold_api::{Applied, ApplyOutcome, ApplyReport, ApplyRequest, Candidate, 
 use freehold_model::{
     ConditionStatus, ConditionType, Conditions, Error, Kind, Name, OperationId, Resource,
     ResourceKey, Result, Uid,
-    kinds::{Access, Class, Database, InlineAccess},
+    kinds::{Access, Class, Database},
 };
 use freehold_plan::{
     apply::{self, ApplySet, Outcome},
@@ -43,16 +43,20 @@ impl Control {
             team: request.team.clone(),
         };
         let mut documents = manifest::parse(&request.manifests, &context)?;
-        documents.sort_by_key(|document| Kind::ALL.iter().position(|k| *k == document.resource.kind));
-        self.authorize_documents(caller, request, &documents).await?;
+        documents
+            .sort_by_key(|document| Kind::ALL.iter().position(|k| *k == document.resource.kind));
+        self.authorize_documents(caller, request, &documents)
+            .await?;
         for _ in 0..CONFLICT_TRIES {
             match self.try_apply(caller, request, &documents).await? {
                 Attempt::Done(report) => return Ok(report),
                 Attempt::Interfered => {}
             }
         }
-        Err(Error::conflict("others are changing the same resources again and again")
-            .hint("Nothing was changed by this request. Try again."))
+        Err(
+            Error::conflict("others are changing the same resources again and again")
+                .hint("Nothing was changed by this request. Try again."),
+        )
     }
 
     async fn authorize_documents(
@@ -65,7 +69,10 @@ impl Control {
         for document in documents {
             let resource = &document.resource;
             let key = resource.key();
-            let subject_team = resource.spec.pointer("/subject/team").and_then(|t| t.as_str());
+            let subject_team = resource
+                .spec
+                .pointer("/subject/team")
+                .and_then(|t| t.as_str());
             let context = Context {
                 protected,
                 subject_team: subject_team
@@ -94,26 +101,42 @@ impl Control {
         });
         let mut draft = Draft::new(&self.records);
         for document in documents {
-            self.draft(&mut draft, &document.resource, manager, request.force, set.as_ref()).await?;
+            self.draft(
+                &mut draft,
+                &document.resource,
+                manager,
+                request.force,
+                set.as_ref(),
+            )
+            .await?;
         }
         for document in documents {
-            self.check_references(&mut draft, &document.resource).await?;
+            self.check_references(&mut draft, &document.resource)
+                .await?;
         }
         let obsolete = self.draft_inline_accesses(&mut draft).await?;
         let pruned = match &set {
             Some(set) => self.draft_prune(caller, set, documents).await?,
-            None => Vec::new(),
+            None => Pruned::default(),
         };
         let mut batch = draft.batch()?;
-        let mut report = ApplyReport { dry_run: request.dry_run, applied: Vec::new() };
+        let mut report = ApplyReport {
+            dry_run: request.dry_run,
+            applied: Vec::new(),
+        };
         for key in draft.order.clone() {
-            let applied = self.follow_up(caller, request, &mut draft, &key, &mut batch).await?;
+            let applied = self
+                .follow_up(caller, request, &mut draft, &key, &mut batch)
+                .await?;
             report.applied.push(applied);
         }
         for access in obsolete {
             batch.writes.push(self.deleting(&access)?);
         }
-        for resource in &pruned {
+        for resource in &pruned.released {
+            batch.writes.push(records::put(resource)?);
+        }
+        for resource in &pruned.delete {
             report.applied.push(pruned_report(resource.key()));
             self.journal_change(caller, "delete", &resource.key(), &[], &mut batch);
             self.delete_writes(caller, resource, &mut batch).await?;
@@ -125,7 +148,10 @@ impl Control {
         if batch.writes.len() > most {
             return Err(Error::new(
                 freehold_model::Code::TooLarge,
-                format!("these manifests need {} writes; {most} are possible at once", batch.writes.len()),
+                format!(
+                    "these manifests need {} writes; {most} are possible at once",
+                    batch.writes.len()
+                ),
             )
             .hint("Apply them in several files. Nothing was changed."));
         }
@@ -159,6 +185,7 @@ impl Control {
             })?;
             merged.write |= enrolled;
         }
+        self.check_merged(&merged.resource, live.as_ref())?;
         self.finish_metadata(&mut merged.resource);
         let drafted = Drafted {
             live,
@@ -178,8 +205,10 @@ impl Control {
             metadata.uid = Some(Uid::generate(now, &*self.entropy));
             metadata.creation_timestamp = Some(now);
         }
-        let passive =
-            matches!(resource.kind, Kind::Environment | Kind::Team | Kind::Workload | Kind::Class);
+        let passive = matches!(
+            resource.kind,
+            Kind::Environment | Kind::Team | Kind::Workload | Kind::Class
+        );
         if passive {
             let generation = metadata.generation;
             let mut conditions: Conditions = resource
@@ -196,87 +225,14 @@ impl Control {
         }
     }
 
-    /// What a manifest refers to must be there, and go on being there until it is saved.
-    async fn check_references(&self, draft: &mut Draft<'_>, manifest: &Resource) -> Result<()> {
-        let key = manifest.key();
-        if let Some(environment) = &key.environment {
-            let there = self.named(draft, Kind::Environment, None, environment).await?;
-            require(there, &key, &format!("the environment {environment}"))?;
-        }
-        if let Some(team) = &key.team {
-            let there = self.named(draft, Kind::Team, None, team).await?;
-            require(there, &key, &format!("the team {team}"))?;
-        }
-        match manifest.kind {
-            Kind::Database => self.check_database(draft, &key).await,
-            Kind::Access => self.check_access(draft, &key).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn named(
-        &self,
-        draft: &mut Draft<'_>,
-        kind: Kind,
-        team: Option<&Name>,
-        name: &Name,
-    ) -> Result<bool> {
-        let key = ResourceKey { kind, environment: None, team: team.cloned(), name: name.clone() };
-        let found: Option<Resource> = draft.lean_on(&key).await?;
-        Ok(found.is_some())
-    }
-
-    async fn check_database(&self, draft: &mut Draft<'_>, key: &ResourceKey) -> Result<()> {
-        let drafted = &draft.drafted[key];
-        let database: Database = typed(&drafted.resource)?;
-        let before: Option<Database> = drafted.live.as_ref().map(typed).transpose()?;
-        let environment = key.environment.as_ref().expect("a database has an environment");
-        let name = &database.spec.class;
-        let class: Option<Class> = draft.lean_on(&class_key(environment, name)).await?;
-        let class = class.ok_or_else(|| {
-            Error::invalid(format!("{key} asks for class {name}, which {environment} does not have"))
-                .hint(format!("`freehold get classes --env {environment}` lists the menu."))
-        })?;
-        let violations = manifest::validate_with_class(&database.spec, &class.spec);
-        if let Some(violation) = violations.first() {
-            return Err(Error::invalid(format!("{key}: {}", violation.message)));
-        }
-        if let Some(before) = before.filter(|before| before.spec.class != *name) {
-            let old: Option<Class> = draft.lean_on(&class_key(environment, &before.spec.class)).await?;
-            if let Some(old) = old {
-                apply::check_class_change((&before.spec.class, &old.spec), (name, &class.spec))
-                    .map_err(|refusal| {
-                        Error::conflict(format!("{key}: {}", refusal.message)).hint(refusal.instead)
-                    })?;
-            }
-        }
-        let team = key.team.clone();
-        for InlineAccess { workload, .. } in &database.spec.access {
-            let there = self.named(draft, Kind::Workload, team.as_ref(), workload).await?;
-            require(there, key, &format!("the workload {workload}"))?;
-        }
-        Ok(())
-    }
-
-    async fn check_access(&self, draft: &mut Draft<'_>, key: &ResourceKey) -> Result<()> {
-        let access: Access = typed(&draft.drafted[key].resource)?;
-        let database = ResourceKey {
-            kind: Kind::Database,
-            name: access.spec.database.clone(),
-            ..key.clone()
-        };
-        let there = draft.exists(&database).await?;
-        require(there, key, &format!("the database {}", access.spec.database))?;
-        let subject = &access.spec.subject;
-        let team = subject.team.as_ref().or(key.team.as_ref());
-        let there = self.named(draft, Kind::Workload, team, &subject.workload).await?;
-        require(there, key, &format!("the workload {}", subject.workload))
-    }
-
     /// The accesses that drafted databases name inline; gives back those named no more.
     async fn draft_inline_accesses(&self, draft: &mut Draft<'_>) -> Result<Vec<Access>> {
-        let databases: Vec<ResourceKey> =
-            draft.order.iter().filter(|key| key.kind == Kind::Database).cloned().collect();
+        let databases: Vec<ResourceKey> = draft
+            .order
+            .iter()
+            .filter(|key| key.kind == Kind::Database)
+            .cloned()
+            .collect();
         let mut obsolete = Vec::new();
         for key in databases {
             let database: Database = typed(&draft.drafted[&key].resource)?;
@@ -304,7 +260,7 @@ impl Control {
         caller: &Caller,
         set: &ApplySet,
         documents: &[Document],
-    ) -> Result<Vec<Resource>> {
+    ) -> Result<Pruned> {
         let mut members = Vec::new();
         for kind in records::STORED {
             let range = match kind.scope() {
@@ -319,10 +275,29 @@ impl Control {
             Error::invalid(empty.to_string())
                 .hint("To delete all of them, use `freehold delete` on each.")
         })?;
-        let mut pruned = Vec::new();
-        for key in prune.delete {
-            Self::allow(caller, Action::Delete(key.kind), Some(&key), &Context::default())?;
-            pruned.extend(members.iter().find(|member| member.key() == key).cloned());
+        let member =
+            |key: &ResourceKey| members.iter().find(|member| member.key() == *key).cloned();
+        let mut pruned = Pruned::default();
+        for key in &prune.delete {
+            Self::allow(
+                caller,
+                Action::Delete(key.kind),
+                Some(key),
+                &Context::default(),
+            )?;
+            pruned.delete.extend(member(key));
+        }
+        for key in &prune.release {
+            Self::allow(
+                caller,
+                Action::Apply(key.kind),
+                Some(key),
+                &Context::default(),
+            )?;
+            pruned.released.extend(member(key).map(|mut resource| {
+                set.release(&mut resource);
+                resource
+            }));
         }
         Ok(pruned)
     }
@@ -353,7 +328,12 @@ impl Control {
             self.journal_change(caller, "apply", key, &applied.changed, batch);
         }
         let unplaced = drafted.resource.kind == Kind::Database
-            && drafted.resource.status.as_ref().and_then(|s| s.pointer("/placement")).is_none();
+            && drafted
+                .resource
+                .status
+                .as_ref()
+                .and_then(|s| s.pointer("/placement"))
+                .is_none();
         if unplaced && drafted.outcome != Outcome::Unchanged {
             let database: Database = typed(&drafted.resource)?;
             if request.dry_run {
@@ -373,7 +353,9 @@ impl Control {
         let key = class_key(&environment, &database.spec.class);
         let class: Option<Class> = draft.lean_on(&key).await?;
         let class = class.ok_or_else(|| records::not_found(&key))?;
-        let placing = self.decide_placement(&environment, &team, database, &class).await?;
+        let placing = self
+            .decide_placement(&environment, &team, database, &class)
+            .await?;
         Ok(placing.decision)
     }
 
@@ -383,7 +365,9 @@ impl Control {
         database: &Database,
         batch: &mut Batch,
     ) -> Result<OperationId> {
-        let operation = Provision { control: self.clone() };
+        let operation = Provision {
+            control: self.clone(),
+        };
         let uid = database.metadata.uid.expect("drafted resources have a uid");
         let new = NewOperation::of(
             &operation,
@@ -413,14 +397,26 @@ impl Control {
             entry.details = serde_json::json!({ "changed": changed });
         }
         batch.writes.push(self.journal.write(&entry));
-        batch.writes.extend(self.journal.touch(caller, &action, Some(key)));
+        batch
+            .writes
+            .extend(self.journal.touch(caller, &action, Some(key)));
     }
 
     /// The environment that every control plane starts with.
     pub(crate) async fn ensure_default_environment(&self) -> Result<()> {
         let name = self.default_environment().clone();
-        let key = ResourceKey { kind: Kind::Environment, environment: None, team: None, name };
-        if self.records.get::<serde_json::Value, serde_json::Value>(&key).await?.is_some() {
+        let key = ResourceKey {
+            kind: Kind::Environment,
+            environment: None,
+            team: None,
+            name,
+        };
+        if self
+            .records
+            .get::<serde_json::Value, serde_json::Value>(&key)
+            .await?
+            .is_some()
+        {
             return Ok(());
         }
         let mut environment = Resource {
@@ -446,17 +442,17 @@ impl Control {
     }
 }
 
+/// What becomes of the members of an apply set that its manifests name no more.
+#[derive(Default)]
+struct Pruned {
+    delete: Vec<Resource>,
+    /// They stay, because another environment's set still names them; only the label goes.
+    released: Vec<Resource>,
+}
+
 enum Attempt {
     Done(ApplyReport),
     Interfered,
-}
-
-fn require(there: bool, key: &ResourceKey, what: &str) -> Result<()> {
-    if there {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("{key} refers to {what}, which does not exist"))
-        .hint("Apply it first or in the same command, and mind the spelling."))
 }
 
 fn refuse_changing_what_is_going(live: &Resource, key: &ResourceKey) -> Result<()> {

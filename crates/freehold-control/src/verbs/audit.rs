@@ -19,8 +19,15 @@ const PAGE_MAX: usize = 1000;
 
 impl Control {
     pub async fn audit_list(&self, caller: &Caller, query: AuditQuery) -> Result<AuditList> {
-        let scope = if query.team.is_some() { AuditScope::Team } else { AuditScope::All };
-        let context = Context { team: query.team.clone(), ..Context::default() };
+        let scope = if query.team.is_some() {
+            AuditScope::Team
+        } else {
+            AuditScope::All
+        };
+        let context = Context {
+            team: query.team.clone(),
+            ..Context::default()
+        };
         Self::allow(caller, Action::ReadAudit(scope), None, &context)?;
         let page = self
             .log
@@ -35,7 +42,10 @@ impl Control {
             .await
             .map_err(store_error)?;
         let items = page.entries.iter().map(shown).collect::<Result<_>>()?;
-        Ok(AuditList { items, next: page.next.map(|cursor| cursor.0) })
+        Ok(AuditList {
+            items,
+            next: page.next.map(|cursor| cursor.0),
+        })
     }
 
     /// The whole log as JSON Lines, for `freehold audit verify`.
@@ -45,7 +55,10 @@ impl Control {
     ) -> Result<impl Stream<Item = Result<Vec<u8>>> + Send + 'static> {
         Self::allow(caller, Action::ExportAudit, None, &Context::default())?;
         let entry = self.journal.by(caller, "audit.export", None);
-        let batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
+        let batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
         self.store.apply(batch).await.map_err(store_error)?;
         let control = self.clone();
         Ok(stream_of(move |mut out| async move {
@@ -66,8 +79,9 @@ impl Control {
 }
 
 fn shown(logged: &LoggedEntry) -> Result<AuditEntry> {
-    let entry =
-        logged.entry().map_err(|source| Error::internal("reading an audit entry", source))?;
+    let entry = logged
+        .entry()
+        .map_err(|source| Error::internal("reading an audit entry", source))?;
     let outcome = match entry.outcome {
         Outcome::Accepted => "accepted",
         Outcome::Refused { .. } => "refused",

@@ -12,9 +12,7 @@
 use std::{future::Future, io};
 
 use freehold_model::{Error, Result};
-use freehold_store::{
-    Batch, CollectionName, Key, PutMode, Range, Scan, StoreHandle, Value, Write,
-};
+use freehold_store::{Batch, CollectionName, Key, PutMode, Range, Scan, StoreHandle, Value, Write};
 use futures::Stream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,7 +34,11 @@ const STREAM_BUFFER_BYTES: usize = 256 * 1024;
 #[serde(rename_all = "camelCase", tag = "line")]
 enum Line {
     #[serde(rename_all = "camelCase")]
-    Header { format: String, taken_at: Timestamp, version: String },
+    Header {
+        format: String,
+        taken_at: Timestamp,
+        version: String,
+    },
     #[serde(rename_all = "camelCase")]
     Record {
         collection: CollectionName,
@@ -45,7 +47,9 @@ enum Line {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
     },
-    Footer { records: u64 },
+    Footer {
+        records: u64,
+    },
 }
 
 /// What a restore did.
@@ -60,22 +64,23 @@ pub struct RestoreReport {
 /// not to its content.
 fn collections() -> Vec<CollectionName> {
     let mut names: Vec<CollectionName> = records::STORED.map(records::collection).into();
-    names.extend(
-        [
-            "system",
-            "credentials",
-            "tokens",
-            "allocations",
-            "bundles",
-            "bundle_chunks",
-            "migration_histories",
-            "operations",
-            "operation_events",
-            "claims",
-            "product_events",
-        ]
-        .map(own_collection),
-    );
+    let own = [
+        "system",
+        "sealing",
+        "credentials",
+        "tokens",
+        "token_subjects",
+        "token_bootstrap",
+        "allocations",
+        "bundles",
+        "bundle_chunks",
+        "migration_histories",
+        "operations",
+        "operation_events",
+        "claims",
+        "product_events",
+    ];
+    names.extend(own.map(own_collection));
     names.extend(freehold_audit::collections());
     names
 }
@@ -87,7 +92,10 @@ impl Control {
     ) -> Result<impl Stream<Item = Result<Vec<u8>>> + Send + 'static> {
         Self::allow(caller, Action::Backup, None, &Context::default())?;
         let entry = self.journal.by(caller, "admin.backup", None);
-        let batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
+        let batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
         self.store.apply(batch).await.map_err(store_error)?;
         let control = self.clone();
         Ok(stream_of(move |mut out| async move {
@@ -103,10 +111,21 @@ async fn write_archive(
     out: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    put_line(out, &Line::Header { format: FORMAT.to_owned(), taken_at, version }).await?;
+    put_line(
+        out,
+        &Line::Header {
+            format: FORMAT.to_owned(),
+            taken_at,
+            version,
+        },
+    )
+    .await?;
     let mut count = 0;
     for collection in collections() {
-        let mut scan = Scan { limit: 500, ..Scan::new(collection.clone(), Range::All) };
+        let mut scan = Scan {
+            limit: 500,
+            ..Scan::new(collection.clone(), Range::All)
+        };
         loop {
             let page = store.scan(scan.clone()).await.map_err(io::Error::other)?;
             for record in page.records {
@@ -148,52 +167,95 @@ pub async fn restore(
     let mut writes: Vec<Write> = Vec::new();
     let mut taken_at = None;
     let mut ended = None;
-    while (&mut lines).take(u64::MAX).read_line(&mut text).await.map_err(unreadable)? > 0 {
+    while (&mut lines)
+        .take(u64::MAX)
+        .read_line(&mut text)
+        .await
+        .map_err(unreadable)?
+        > 0
+    {
         let line: Line = serde_json::from_str(&text).map_err(unreadable)?;
         text.clear();
         match line {
-            Line::Header { format, taken_at: at, .. } if format == FORMAT => taken_at = Some(at),
+            Line::Header {
+                format,
+                taken_at: at,
+                ..
+            } if format == FORMAT => taken_at = Some(at),
             Line::Header { format, .. } => {
-                return Err(Error::invalid(format!("the archive has the format {format:?}"))
-                    .hint(format!("This version of Freehold reads {FORMAT}.")));
+                return Err(
+                    Error::invalid(format!("the archive has the format {format:?}"))
+                        .hint(format!("This version of Freehold reads {FORMAT}.")),
+                );
             }
-            Line::Record { collection, key, value, expires_at } => {
+            Line::Record {
+                collection,
+                key,
+                value,
+                expires_at,
+            } => {
                 let system = collection == identity::system_collection();
-                let value = if system { identity::with_raised_epochs(&value)? } else { value };
+                let value = if system {
+                    identity::with_raised_epochs(&value)?
+                } else {
+                    value
+                };
                 let mode = PutMode::Create;
-                writes.push(Write::Put { collection, key, value, mode, expires_at });
+                writes.push(Write::Put {
+                    collection,
+                    key,
+                    value,
+                    mode,
+                    expires_at,
+                });
             }
             Line::Footer { records } => ended = Some(records),
         }
     }
-    let (Some(taken_at), Some(records)) = (taken_at, ended) else { return Err(truncated()) };
+    let (Some(taken_at), Some(records)) = (taken_at, ended) else {
+        return Err(truncated());
+    };
     if records != writes.len() as u64 {
         return Err(truncated());
     }
     for part in writes.chunks(RECORDS_PER_BATCH) {
-        let batch = Batch { writes: part.to_vec(), ..Batch::new() };
+        let batch = Batch {
+            writes: part.to_vec(),
+            ..Batch::new()
+        };
         store.apply(batch).await.map_err(store_error)?;
     }
+    freehold_audit::settle(store).await.map_err(store_error)?;
     Ok(RestoreReport { records, taken_at })
 }
 
 async fn refuse_unless_empty(store: &StoreHandle) -> Result<()> {
     for collection in collections() {
         // Collections that a start makes may be missing in a new store: defining is idempotent.
-        let spec = freehold_store::CollectionSpec { name: collection.clone(), indexes: vec![] };
+        let spec = freehold_store::CollectionSpec {
+            name: collection.clone(),
+            indexes: vec![],
+        };
         store.define(spec).await.map_err(store_error)?;
-        let scan = Scan { limit: 1, ..Scan::new(collection.clone(), Range::All) };
+        let scan = Scan {
+            limit: 1,
+            ..Scan::new(collection.clone(), Range::All)
+        };
         let page = store.scan(scan).await.map_err(store_error)?;
         if !page.records.is_empty() {
-            return Err(Error::conflict(format!("the store is not empty: {collection} has records"))
-                .hint("Restore into a new store, then point the server at it."));
+            return Err(Error::conflict(format!(
+                "the store is not empty: {collection} has records"
+            ))
+            .hint("Restore into a new store, then point the server at it."));
         }
     }
     Ok(())
 }
 
 fn unreadable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::invalid("the archive cannot be read").hint("Nothing was changed.").because(source)
+    Error::invalid("the archive cannot be read")
+        .hint("Nothing was changed.")
+        .because(source)
 }
 
 fn truncated() -> Error {

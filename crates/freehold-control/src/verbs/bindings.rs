@@ -23,7 +23,10 @@ impl Control {
     ) -> Result<BindingSecret> {
         match self.hand_out(caller, key, request).await {
             Ok(secret) => Ok(secret),
-            Err(error) => Err(self.journal.refused(caller, "binding.read", Some(key), error).await),
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "binding.read", Some(key), error)
+                .await),
         }
     }
 
@@ -33,7 +36,10 @@ impl Control {
         key: &ResourceKey,
         request: BindingRead,
     ) -> Result<BindingSecret> {
-        let access_key = ResourceKey { kind: Kind::Access, ..key.clone() };
+        let access_key = ResourceKey {
+            kind: Kind::Access,
+            ..key.clone()
+        };
         let untyped: Option<freehold_model::Resource> = self.records.get(&access_key).await?;
         let mut context = context_of(untyped.as_ref());
         context.protected = match &key.environment {
@@ -59,8 +65,13 @@ impl Control {
             "level": secret.level,
             "database": secret.database,
         });
-        let mut batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
-        batch.writes.extend(self.journal.touch(caller, "binding.read", Some(key)));
+        let mut batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
+        batch
+            .writes
+            .extend(self.journal.touch(caller, "binding.read", Some(key)));
         self.store.apply(batch).await.map_err(store_error)?;
         Ok(secret)
     }
@@ -74,26 +85,39 @@ impl Control {
         if access.metadata.deletion_timestamp.is_some() {
             return Err(not_usable(key, "the access is being deleted"));
         }
-        if access.spec.expires_at.is_some_and(|end| end <= self.clock.now()) {
+        if access
+            .spec
+            .expires_at
+            .is_some_and(|end| end <= self.clock.now())
+        {
             return Err(not_usable(key, "the access has run out"));
         }
         if world.state() == freehold_engine::DesiredState::Closed {
             return Err(not_usable(key, "the database is closed"));
         }
         let uid = access.metadata.uid.unwrap_or(owner(&world.database)?.uid);
-        let held = world.credentials.accesses.get(&uid).filter(|held| held.published_at.is_some());
+        let held = world
+            .credentials
+            .accesses
+            .get(&uid)
+            .filter(|held| held.published_at.is_some());
         let held = held.ok_or_else(|| not_usable(key, "its credentials are not published yet"))?;
         let instance = world
             .instance(&self.records)
             .await?
             .ok_or_else(|| not_usable(key, "its database is not placed yet"))?;
-        let connected = self.engines.connect(&instance).await.map_err(|trouble| match trouble {
-            Trouble::Control(error) => error,
-            Trouble::Engine(error) => {
-                Error::new(Code::Unavailable, format!("instance {}: {error}", instance.metadata.name))
-                    .because(error)
-            }
-        })?;
+        let connected = self
+            .engines
+            .connect(&instance)
+            .await
+            .map_err(|trouble| match trouble {
+                Trouble::Control(error) => error,
+                Trouble::Engine(error) => Error::new(
+                    Code::Unavailable,
+                    format!("instance {}: {error}", instance.metadata.name),
+                )
+                .because(error),
+            })?;
         let endpoint = connected.endpoint;
         Ok(BindingSecret {
             name: key.name.clone(),
@@ -102,7 +126,9 @@ impl Control {
             port: endpoint.port,
             database: world.server_name()?.to_owned(),
             username: held.login(held.active).to_owned(),
-            password: self.credentials.open(owner(&world.database)?.uid, uid, &held.password)?,
+            password: self
+                .credentials
+                .open(owner(&world.database)?.uid, uid, &held.password)?,
             sslmode: endpoint.sslmode.to_owned(),
             certificates: endpoint.ca_pem,
             level: access.spec.level,
@@ -112,6 +138,9 @@ impl Control {
 }
 
 fn not_usable(key: &ResourceKey, why: &str) -> Error {
-    Error::new(Code::FailedPrecondition, format!("{key} cannot be used: {why}"))
-        .hint("`freehold describe` on the database and the access shows what they wait for.")
+    Error::new(
+        Code::FailedPrecondition,
+        format!("{key} cannot be used: {why}"),
+    )
+    .hint("`freehold describe` on the database and the access shows what they wait for.")
 }

@@ -57,9 +57,17 @@ impl Control {
         let total = bytes.len() as u64;
         let record_key = bundle_key(expected);
         let bundles = own_collection(BUNDLES);
-        let known = self.store.get(&bundles, &record_key).await.map_err(store_error)?;
+        let known = self
+            .store
+            .get(&bundles, &record_key)
+            .await
+            .map_err(store_error)?;
         if known.is_some() {
-            return Ok(BundleAccepted { digest: expected.clone(), bytes: total, new: false });
+            return Ok(BundleAccepted {
+                digest: expected.clone(),
+                bytes: total,
+                new: false,
+            });
         }
         let (bundle, bytes) = tokio::task::spawn_blocking(move || (Bundle::open(&bytes), bytes))
             .await
@@ -94,17 +102,29 @@ impl Control {
         let mut batch = Batch::new().put(&bundles, record_key, value, PutMode::Upsert);
         batch.writes.push(self.journal.write(&entry));
         self.store.apply(batch).await.map_err(store_error)?;
-        Ok(BundleAccepted { digest: expected.clone(), bytes: total, new: true })
+        Ok(BundleAccepted {
+            digest: expected.clone(),
+            bytes: total,
+            new: true,
+        })
     }
 
     /// The bytes of a bundle, as uploaded. Their digest is checked by whoever opens them.
     pub(crate) async fn bundle_bytes(&self, digest: &BundleDigest) -> Result<Vec<u8>> {
-        let found = self.store.get(&own_collection(BUNDLES), &bundle_key(digest)).await;
-        let record = found.map_err(store_error)?.ok_or_else(|| no_such_bundle(digest))?;
+        let found = self
+            .store
+            .get(&own_collection(BUNDLES), &bundle_key(digest))
+            .await;
+        let record = found
+            .map_err(store_error)?
+            .ok_or_else(|| no_such_bundle(digest))?;
         let record: BundleRecord = record.value.decode().map_err(store_error)?;
         let mut bytes = Vec::with_capacity(usize::try_from(record.bytes).unwrap_or(0));
         for number in 0..record.chunks {
-            let chunk = self.store.get(&own_collection(CHUNKS), &chunk_key(digest, number)).await;
+            let chunk = self
+                .store
+                .get(&own_collection(CHUNKS), &chunk_key(digest, number))
+                .await;
             let chunk = chunk.map_err(store_error)?.ok_or_else(|| {
                 Error::internal("reading a bundle", "a piece of it is missing in the store")
             })?;
@@ -118,8 +138,14 @@ impl Control {
     }
 
     pub(crate) async fn bundle_exists(&self, digest: &BundleDigest) -> Result<()> {
-        let found = self.store.get(&own_collection(BUNDLES), &bundle_key(digest)).await;
-        found.map_err(store_error)?.map(|_| ()).ok_or_else(|| no_such_bundle(digest))
+        let found = self
+            .store
+            .get(&own_collection(BUNDLES), &bundle_key(digest))
+            .await;
+        found
+            .map_err(store_error)?
+            .map(|_| ())
+            .ok_or_else(|| no_such_bundle(digest))
     }
 }
 

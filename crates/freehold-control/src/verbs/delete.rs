@@ -30,15 +30,20 @@ impl Control {
             Ok(report) => Ok(report),
             Err(error) => {
                 let action = format!("{}.delete", key.kind.as_str().to_ascii_lowercase());
-                Err(self.journal.refused(caller, &action, Some(key), error).await)
+                Err(self
+                    .journal
+                    .refused(caller, &action, Some(key), error)
+                    .await)
             }
         }
     }
 
     async fn delete(&self, caller: &Caller, key: &ResourceKey) -> Result<DeleteReport> {
         if key.kind.is_view() {
-            return Err(Error::invalid(format!("a {} is a view and cannot be deleted", key.kind))
-                .hint("Delete the access behind a binding; cancel an operation."));
+            return Err(
+                Error::invalid(format!("a {} is a view and cannot be deleted", key.kind))
+                    .hint("Delete the access behind a binding; cancel an operation."),
+            );
         }
         let context = self.context_of(key.environment.as_ref()).await?;
         for _ in 0..CONFLICT_TRIES {
@@ -48,7 +53,13 @@ impl Control {
             self.journal_change(caller, "delete", key, &[], &mut batch);
             let (message, operation) = self.delete_writes(caller, &resource, &mut batch).await?;
             match self.store.apply(batch).await {
-                Ok(_) => return Ok(DeleteReport { key: key.clone(), message, operation }),
+                Ok(_) => {
+                    return Ok(DeleteReport {
+                        key: key.clone(),
+                        message,
+                        operation,
+                    });
+                }
                 Err(error) if error.is_conflict() => self.explain_held(&resource).await?,
                 Err(error) => return Err(store_error(error)),
             }
@@ -58,11 +69,20 @@ impl Control {
 
     /// A conflict because an operation holds the database is not worth repeating.
     async fn explain_held(&self, resource: &Resource) -> Result<()> {
-        let Some(uid) = resource.metadata.uid else { return Ok(()) };
-        let Some(claim) = self.operations.holder(uid).await? else { return Ok(()) };
+        let Some(uid) = resource.metadata.uid else {
+            return Ok(());
+        };
+        let Some(claim) = self.operations.holder(uid).await? else {
+            return Ok(());
+        };
         let holder = claim.operation;
-        Err(Error::conflict(format!("{} is being worked on by operation {holder}", resource.key()))
-            .hint(format!("Watch it with `freehold operation watch {holder}`, then try again.")))
+        Err(Error::conflict(format!(
+            "{} is being worked on by operation {holder}",
+            resource.key()
+        ))
+        .hint(format!(
+            "Watch it with `freehold operation watch {holder}`, then try again."
+        )))
     }
 
     /// Adds to `batch` what deleting a resource takes.
@@ -86,7 +106,10 @@ impl Control {
                     .hint("Remove it from `spec.access` of the database's manifest and apply."));
                 }
                 batch.writes.push(self.deleting(&access)?);
-                Ok(("its logins are being disabled and their sessions ended".to_owned(), None))
+                Ok((
+                    "its logins are being disabled and their sessions ended".to_owned(),
+                    None,
+                ))
             }
             _ => {
                 self.refuse_if_used(resource).await?;
@@ -99,7 +122,10 @@ impl Control {
     /// The write that marks an access as going; the databases reconciler finishes it.
     pub(crate) fn deleting(&self, access: &Access) -> Result<Write> {
         let mut access = access.clone();
-        access.metadata.deletion_timestamp.get_or_insert(self.clock.now());
+        access
+            .metadata
+            .deletion_timestamp
+            .get_or_insert(self.clock.now());
         records::put(&access)
     }
 
@@ -115,14 +141,25 @@ impl Control {
                 .hint("`freehold describe` shows how far it is."));
         }
         let owner = owner(database)?;
-        let class: Class =
-            self.records.expect(&class_key(owner.environment, &database.spec.class)).await?;
+        let class: Class = self
+            .records
+            .expect(&class_key(owner.environment, &database.spec.class))
+            .await?;
         let policy = database.spec.deletion_policy(&class.spec);
-        let days = class.spec.quarantine_days.unwrap_or(QUARANTINE_DAYS_DEFAULT);
+        let days = class
+            .spec
+            .quarantine_days
+            .unwrap_or(QUARANTINE_DAYS_DEFAULT);
         let since = self.clock.now();
         let until = since + jiff::SignedDuration::from_hours(24 * i64::from(days));
-        let operation = Close { control: self.clone() };
-        let first = CloseState::CloseConnections { policy, since, until };
+        let operation = Close {
+            control: self.clone(),
+        };
+        let first = CloseState::CloseConnections {
+            policy,
+            since,
+            until,
+        };
         let new = NewOperation::of(&operation, &first, key, owner.uid, caller.subject())?;
         let requested = self.operations.request(&new).await?;
         batch.preconditions.extend(requested.batch.preconditions);
@@ -147,15 +184,24 @@ impl Control {
         let key = resource.key();
         let name = key.name.as_str();
         let at = |pointer: &'static str| {
-            move |other: &Resource| other.spec.pointer(pointer).and_then(|v| v.as_str()) == Some(name)
+            move |other: &Resource| {
+                other.spec.pointer(pointer).and_then(|v| v.as_str()) == Some(name)
+            }
         };
         let used_by: Option<ResourceKey> = match key.kind {
             Kind::Instance => {
                 let uid = resource.metadata.uid.map(|uid| uid.to_string());
-                self.first(Kind::Database, records::range(Kind::Database, key.environment.as_ref(), None), |d| {
-                    let on = d.status.as_ref().and_then(|s| s.pointer("/placement/instanceUid"));
-                    on.and_then(|v| v.as_str()) == uid.as_deref()
-                })
+                self.first(
+                    Kind::Database,
+                    records::range(Kind::Database, key.environment.as_ref(), None),
+                    |d| {
+                        let on = d
+                            .status
+                            .as_ref()
+                            .and_then(|s| s.pointer("/placement/instanceUid"));
+                        on.and_then(|v| v.as_str()) == uid.as_deref()
+                    },
+                )
                 .await?
             }
             Kind::Class => {
@@ -164,16 +210,27 @@ impl Control {
             }
             Kind::Workload => {
                 self.first(Kind::Access, Range::All, |access| {
-                    let team = access.spec.pointer("/subject/team").and_then(|v| v.as_str());
-                    let own = access.metadata.namespace.as_ref().map(freehold_model::Name::as_str);
+                    let team = access
+                        .spec
+                        .pointer("/subject/team")
+                        .and_then(|v| v.as_str());
+                    let own = access
+                        .metadata
+                        .namespace
+                        .as_ref()
+                        .map(freehold_model::Name::as_str);
                     at("/spec/subject/workload")(access)
                         && team.or(own) == key.team.as_ref().map(freehold_model::Name::as_str)
                 })
                 .await?
             }
-            Kind::Team => self.first_of_all(|other| other.metadata.namespace.as_ref() == Some(&key.name)).await?,
+            Kind::Team => {
+                self.first_of_all(|other| other.metadata.namespace.as_ref() == Some(&key.name))
+                    .await?
+            }
             Kind::Environment => {
-                self.first_of_all(|other| other.metadata.environment.as_ref() == Some(&key.name)).await?
+                self.first_of_all(|other| other.metadata.environment.as_ref() == Some(&key.name))
+                    .await?
             }
             _ => None,
         };
@@ -194,7 +251,10 @@ impl Control {
         is_user: impl Fn(&Resource) -> bool,
     ) -> Result<Option<ResourceKey>> {
         let all: Vec<Resource> = self.records.all(kind, range).await?;
-        Ok(all.iter().find(|resource| is_user(resource)).map(Resource::key))
+        Ok(all
+            .iter()
+            .find(|resource| is_user(resource))
+            .map(Resource::key))
     }
 
     async fn first_of_all(

@@ -49,7 +49,12 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(records: &'a Records) -> Self {
-        Self { records, drafted: BTreeMap::new(), order: Vec::new(), leaned_on: BTreeMap::new() }
+        Self {
+            records,
+            drafted: BTreeMap::new(),
+            order: Vec::new(),
+            leaned_on: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn insert(&mut self, key: ResourceKey, drafted: Drafted) {
@@ -72,11 +77,14 @@ impl<'a> Draft<'a> {
         if let Some(drafted) = self.drafted.get(key) {
             return typed(&drafted.resource).map(Some);
         }
-        let Some(found): Option<Resource> = self.records.get(key).await? else { return Ok(None) };
+        let Some(found): Option<Resource> = self.records.get(key).await? else {
+            return Ok(None);
+        };
         if found.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        self.leaned_on.insert(key.clone(), records::unchanged(&found)?);
+        self.leaned_on
+            .insert(key.clone(), records::unchanged(&found)?);
         typed(&found).map(Some)
     }
 

@@ -34,7 +34,10 @@ impl Control {
     /// What `freehold login` asks: records that the token was taken into use somewhere.
     pub async fn login(&self, caller: &Caller) -> Result<Whoami> {
         let entry = self.journal.by(caller, "login", None);
-        let batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
+        let batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
         self.store.apply(batch).await.map_err(store_error)?;
         self.whoami(caller).await
     }
@@ -43,16 +46,24 @@ impl Control {
     pub async fn login_refused(&self, request_id: &str) {
         let actor = freehold_audit::Actor::anonymous();
         let mut entry = freehold_audit::Entry::new(self.clock.now(), actor, "login", None);
-        entry.outcome = freehold_audit::Outcome::Refused { code: Code::Unauthenticated };
+        entry.outcome = freehold_audit::Outcome::Refused {
+            code: Code::Unauthenticated,
+        };
         entry.request_id = Some(request_id.to_owned());
-        let batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
+        let batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
         if let Err(error) = self.store.apply(batch).await {
             tracing::error!(%error, "a refused login could not be written to the audit log");
         }
     }
 
     pub async fn whoami(&self, caller: &Caller) -> Result<Whoami> {
-        let token = self.tokens.get(&TokenId::from(caller.token_id.as_str())).await?;
+        let token = self
+            .tokens
+            .get(&TokenId::from(caller.token_id.as_str()))
+            .await?;
         let token = token.ok_or_else(|| Error::new(Code::Unauthenticated, "the token is gone"))?;
         Ok(Whoami {
             subject: caller.principal.subject.clone(),
@@ -77,7 +88,10 @@ impl Control {
         let name = freehold_store::LeaseName::new(format!("ready/{}", self.options.name))
             .map_err(store_error)?;
         let ttl = std::time::Duration::from_secs(1);
-        let lease = self.store.lease_acquire(&name, &self.options.name, ttl).await;
+        let lease = self
+            .store
+            .lease_acquire(&name, &self.options.name, ttl)
+            .await;
         lease.map(|_| ()).map_err(store_error)
     }
 

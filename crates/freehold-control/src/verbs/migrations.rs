@@ -24,9 +24,10 @@ impl Control {
     ) -> Result<OperationStarted> {
         match self.submit_migration(caller, key, request).await {
             Ok(started) => Ok(started),
-            Err(error) => {
-                Err(self.journal.refused(caller, "database.migrate", Some(key), error).await)
-            }
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "database.migrate", Some(key), error)
+                .await),
         }
     }
 
@@ -40,10 +41,15 @@ impl Control {
         Self::allow(caller, Action::Migrate, Some(key), &context)?;
         let database: Database = self.records.expect(key).await?;
         if database.metadata.deletion_timestamp.is_some() {
-            return Err(Error::new(Code::FailedPrecondition, format!("{key} is being deleted")));
+            return Err(Error::new(
+                Code::FailedPrecondition,
+                format!("{key} is being deleted"),
+            ));
         }
         let provisioned = database.status.as_ref().is_some_and(|status| {
-            status.conditions.is_true(freehold_model::ConditionType::Provisioned)
+            status
+                .conditions
+                .is_true(freehold_model::ConditionType::Provisioned)
         });
         if !provisioned {
             return Err(Error::new(
@@ -53,8 +59,12 @@ impl Control {
             .hint("`freehold describe database` shows what it waits for."));
         }
         self.bundle_exists(&request.bundle).await?;
-        let operation = Migrate { control: self.clone() };
-        let first = MigrateState::Prepare { bundle: request.bundle.clone() };
+        let operation = Migrate {
+            control: self.clone(),
+        };
+        let first = MigrateState::Prepare {
+            bundle: request.bundle.clone(),
+        };
         let uid = owner(&database)?.uid;
         let new = NewOperation::of(&operation, &first, key.clone(), uid, caller.subject())?;
         let requested = self.operations.request(&new).await?;
@@ -62,10 +72,17 @@ impl Control {
         entry.operation = Some(requested.id);
         entry.reason = request.reason;
         entry.details = serde_json::json!({ "bundle": request.bundle });
-        let mut batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
-        batch.writes.extend(self.journal.touch(caller, "database.migrate", Some(key)));
+        let mut batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
+        batch
+            .writes
+            .extend(self.journal.touch(caller, "database.migrate", Some(key)));
         let submitted = self.operations.submit(batch, requested).await?;
-        Ok(OperationStarted { operation: submitted.id })
+        Ok(OperationStarted {
+            operation: submitted.id,
+        })
     }
 
     /// The scripts of a bundle (of the last run, when none is named) against the history as the last
@@ -83,18 +100,27 @@ impl Control {
         }
         let database: Database = self.records.expect(key).await?;
         let uid = owner(&database)?.uid;
-        let found = self.store.get(&own_collection(HISTORIES), &uid_key(uid)).await;
+        let found = self
+            .store
+            .get(&own_collection(HISTORIES), &uid_key(uid))
+            .await;
         let recorded: Option<RecordedHistory> = found
             .map_err(store_error)?
             .map(|record| record.value.decode().map_err(store_error))
             .transpose()?;
-        let (last, rows) = recorded.map(|history| (history.bundle, history.rows)).unzip();
+        let (last, rows) = recorded
+            .map(|history| (history.bundle, history.rows))
+            .unzip();
         let bundle = bundle.or(last);
         let entries = match &bundle {
             Some(digest) => self.entries(digest, rows.unwrap_or_default()).await?,
             None => Vec::new(),
         };
-        Ok(MigrationList { database: key.name.clone(), bundle, entries })
+        Ok(MigrationList {
+            database: key.name.clone(),
+            bundle,
+            entries,
+        })
     }
 
     async fn entries(
@@ -109,10 +135,17 @@ impl Control {
             let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
             Error::invalid(format!("the bundle is refused: {}", lines.join("; ")))
         })?;
-        let failed: Vec<i32> =
-            rows.iter().filter(|row| !row.success).map(|row| row.installed_rank).collect();
+        let failed: Vec<i32> = rows
+            .iter()
+            .filter(|row| !row.success)
+            .map(|row| row.installed_rank)
+            .collect();
         let plan = plan(&migrations, &mut rows, &PlanOptions::default());
-        Ok(plan.status.into_iter().map(|entry| shown(entry, &failed)).collect())
+        Ok(plan
+            .status
+            .into_iter()
+            .map(|entry| shown(entry, &failed))
+            .collect())
     }
 }
 

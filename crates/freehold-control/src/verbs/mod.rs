@@ -13,6 +13,7 @@ mod identity;
 mod migrations;
 mod operations;
 mod read;
+mod references;
 mod tokens;
 mod undelete;
 
@@ -51,6 +52,9 @@ impl Control {
             Some(environment) => world::is_protected(&self.records, environment).await?,
             None => false,
         };
-        Ok(Context { protected, ..Context::default() })
+        Ok(Context {
+            protected,
+            ..Context::default()
+        })
     }
 }

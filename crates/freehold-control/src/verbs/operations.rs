@@ -2,8 +2,7 @@
 
 use freehold_api::{OperationEvents, OperationList, OperationQuery};
 use freehold_model::{
-    Error, Kind, Metadata, Name, OperationId, Resource, ResourceKey, Result,
-    kinds::OperationView,
+    Error, Kind, Metadata, Name, OperationId, Resource, ResourceKey, Result, kinds::OperationView,
 };
 use freehold_store::{Batch, ScanToken};
 use freehold_workflow::{OperationFilter, OperationRecord};
@@ -25,7 +24,10 @@ impl Control {
         caller: &Caller,
         query: OperationQuery,
     ) -> Result<OperationList> {
-        let context = Context { team: query.team.clone(), ..Context::default() };
+        let context = Context {
+            team: query.team.clone(),
+            ..Context::default()
+        };
         Self::allow(caller, Action::List(Kind::Operation), None, &context)?;
         let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let target_uid = match (&query.database, &query.environment, &query.team) {
@@ -40,7 +42,9 @@ impl Control {
                 found.ok_or_else(|| records::not_found(&key))?.metadata.uid
             }
             (Some(_), ..) => {
-                return Err(Error::invalid("a database is named by environment, team and name"));
+                return Err(Error::invalid(
+                    "a database is named by environment, team and name",
+                ));
             }
             (None, ..) => None,
         };
@@ -50,10 +54,16 @@ impl Control {
             team: query.team,
             ..OperationFilter::default()
         };
-        let mut list = OperationList { items: Vec::new(), next: query.after };
+        let mut list = OperationList {
+            items: Vec::new(),
+            next: query.after,
+        };
         loop {
             let after = list.next.take().map(ScanToken);
-            let page = self.operations.list(&filter, limit - list.items.len(), after).await?;
+            let page = self
+                .operations
+                .list(&filter, limit - list.items.len(), after)
+                .await?;
             list.items.extend(
                 page.operations
                     .iter()
@@ -69,7 +79,9 @@ impl Control {
     }
 
     pub async fn operation_get(&self, caller: &Caller, id: OperationId) -> Result<OperationView> {
-        self.visible_operation(caller, id).await.map(|record| view(&record))
+        self.visible_operation(caller, id)
+            .await
+            .map(|record| view(&record))
     }
 
     /// Events after a sequence number, and the operation as it is now. The operation is read first,
@@ -82,7 +94,10 @@ impl Control {
     ) -> Result<OperationEvents> {
         let record = self.visible_operation(caller, id).await?;
         let events = self.operations.events(id, after, EVENTS_PER_ANSWER).await?;
-        Ok(OperationEvents { events, operation: view(&record) })
+        Ok(OperationEvents {
+            events,
+            operation: view(&record),
+        })
     }
 
     pub async fn operation_cancel(
@@ -90,7 +105,9 @@ impl Control {
         caller: &Caller,
         id: OperationId,
     ) -> Result<OperationView> {
-        let record = self.changeable_operation(caller, id, "operation.cancel").await?;
+        let record = self
+            .changeable_operation(caller, id, "operation.cancel")
+            .await?;
         let changed = self.operations.cancel(record.id, caller.subject()).await?;
         Ok(view(&changed))
     }
@@ -100,18 +117,18 @@ impl Control {
         caller: &Caller,
         id: OperationId,
     ) -> Result<OperationView> {
-        let record = self.changeable_operation(caller, id, "operation.resume").await?;
+        let record = self
+            .changeable_operation(caller, id, "operation.resume")
+            .await?;
         let changed = self.operations.resume(record.id, caller.subject()).await?;
         Ok(view(&changed))
     }
 
-    async fn visible_operation(
-        &self,
-        caller: &Caller,
-        id: OperationId,
-    ) -> Result<OperationRecord> {
+    async fn visible_operation(&self, caller: &Caller, id: OperationId) -> Result<OperationRecord> {
         let found = self.operations.get(id).await?;
-        found.filter(|record| may_see(caller, record)).ok_or_else(|| no_operation(id))
+        found
+            .filter(|record| may_see(caller, record))
+            .ok_or_else(|| no_operation(id))
     }
 
     /// An operation that the caller may change, with the attempt in the log.
@@ -126,12 +143,20 @@ impl Control {
         let context = self.context_of(target.environment.as_ref()).await?;
         let allowed = Self::allow(caller, Action::CancelOperation, Some(&target), &context);
         if let Err(error) = allowed {
-            return Err(self.journal.refused(caller, action, Some(&target), error).await);
+            return Err(self
+                .journal
+                .refused(caller, action, Some(&target), error)
+                .await);
         }
         let mut entry = self.journal.by(caller, action, Some(&target));
         entry.operation = Some(id);
-        let mut batch = Batch { writes: vec![self.journal.write(&entry)], ..Batch::new() };
-        batch.writes.extend(self.journal.touch(caller, action, Some(&target)));
+        let mut batch = Batch {
+            writes: vec![self.journal.write(&entry)],
+            ..Batch::new()
+        };
+        batch
+            .writes
+            .extend(self.journal.touch(caller, action, Some(&target)));
         self.store.apply(batch).await.map_err(store_error)?;
         Ok(record)
     }
@@ -139,7 +164,13 @@ impl Control {
 
 fn may_see(caller: &Caller, record: &OperationRecord) -> bool {
     let key = &record.target;
-    Control::allow(caller, Action::Get(key.kind), Some(key), &Context::default()).is_ok()
+    Control::allow(
+        caller,
+        Action::Get(key.kind),
+        Some(key),
+        &Context::default(),
+    )
+    .is_ok()
 }
 
 fn no_operation(id: OperationId) -> Error {

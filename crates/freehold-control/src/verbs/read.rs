@@ -47,22 +47,39 @@ impl Control {
         let needs_environment =
             matches!(kind.scope(), Scope::Environment | Scope::EnvironmentAndTeam);
         if needs_environment && query.environment.is_none() {
-            return Err(Error::invalid(format!("listing {} needs an environment", kind.plural())));
+            return Err(Error::invalid(format!(
+                "listing {} needs an environment",
+                kind.plural()
+            )));
         }
-        let context = Context { team: query.team.clone(), ..Context::default() };
+        let context = Context {
+            team: query.team.clone(),
+            ..Context::default()
+        };
         Self::allow(caller, Action::List(kind), None, &context)?;
         let labels = parse_labels(query.labels.as_deref())?;
         let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-        let stored = if kind == Kind::Binding { Kind::Access } else { kind };
+        let stored = if kind == Kind::Binding {
+            Kind::Access
+        } else {
+            kind
+        };
         let range = records::range(stored, query.environment.as_ref(), query.team.as_ref());
-        let mut list = ResourceList { kind, items: Vec::new(), next: query.after };
+        let mut list = ResourceList {
+            kind,
+            items: Vec::new(),
+            next: query.after,
+        };
         // A page of the store may hold nothing that the caller may see: go on until the page is
         // full or the range is read.
         loop {
             let after = list.next.take().map(ScanToken);
             let room = limit - list.items.len();
-            let (found, next) =
-                self.records.page(stored, range.clone(), room, after).await.map_err(bad_token)?;
+            let (found, next) = self
+                .records
+                .page(stored, range.clone(), room, after)
+                .await
+                .map_err(bad_token)?;
             for resource in found {
                 if !matches(&resource, &labels) || !may_see(caller, kind, &resource) {
                     continue;
@@ -79,7 +96,8 @@ impl Control {
             }
         }
         if kind == Kind::Binding && list.next.is_none() {
-            self.add_foreign_bindings(caller, &query.environment, &query.team, &mut list).await?;
+            self.add_foreign_bindings(caller, &query.environment, &query.team, &mut list)
+                .await?;
         }
         Ok(list)
     }
@@ -93,10 +111,14 @@ impl Control {
         team: &Option<Name>,
         list: &mut ResourceList,
     ) -> Result<()> {
-        let (Some(environment), Some(team)) = (environment, team) else { return Ok(()) };
+        let (Some(environment), Some(team)) = (environment, team) else {
+            return Ok(());
+        };
         let range = Range::IndexPrefix {
             index: INDEX_ACCESS_SUBJECT.to_owned(),
-            values: [team, environment].map(|name| IndexValue::Text(name.to_string())).into(),
+            values: [team, environment]
+                .map(|name| IndexValue::Text(name.to_string()))
+                .into(),
         };
         let accesses: Vec<Resource> = self.records.all(Kind::Access, range).await?;
         for access in accesses {
@@ -109,21 +131,29 @@ impl Control {
     }
 
     async fn binding_view(&self, caller: &Caller, key: &ResourceKey) -> Result<Resource> {
-        let access_key = ResourceKey { kind: Kind::Access, ..key.clone() };
+        let access_key = ResourceKey {
+            kind: Kind::Access,
+            ..key.clone()
+        };
         let access: Option<Resource> = self.records.get(&access_key).await?;
         let context = context_of(access.as_ref());
         Self::allow(caller, Action::Get(Kind::Binding), Some(key), &context)?;
         let access = access.ok_or_else(|| records::not_found(key))?;
         self.binding_of(&access).await?.ok_or_else(|| {
-            Error::new(Code::FailedPrecondition, format!("{key} is not published yet"))
-                .hint("`freehold describe access` shows what it waits for.")
+            Error::new(
+                Code::FailedPrecondition,
+                format!("{key} is not published yet"),
+            )
+            .hint("`freehold describe access` shows what it waits for.")
         })
     }
 
     /// The binding that an access gives, once its credentials are published.
     async fn binding_of(&self, access: &Resource) -> Result<Option<Resource>> {
         let typed_access: Access = typed(access)?;
-        let Some(published) = self.published(&typed_access).await? else { return Ok(None) };
+        let Some(published) = self.published(&typed_access).await? else {
+            return Ok(None);
+        };
         let binding: Binding = Resource {
             api_version: access.api_version.clone(),
             kind: Kind::Binding,
@@ -159,13 +189,20 @@ impl Control {
             ..access.key()
         };
         let world = World::read(&self.records, &self.credentials, &key).await?;
-        let (Some(world), Some(uid)) = (world, access.metadata.uid) else { return Ok(None) };
-        let Some(held) = world.credentials.accesses.get(&uid) else { return Ok(None) };
+        let (Some(world), Some(uid)) = (world, access.metadata.uid) else {
+            return Ok(None);
+        };
+        let Some(held) = world.credentials.accesses.get(&uid) else {
+            return Ok(None);
+        };
         let (Some(at), Some(instance)) = (held.published_at, world.instance(&self.records).await?)
         else {
             return Ok(None);
         };
-        let address = instance.status.as_ref().and_then(|status| status.address.clone());
+        let address = instance
+            .status
+            .as_ref()
+            .and_then(|status| status.address.clone());
         let Some((host, port)) = address.as_deref().and_then(|a| a.rsplit_once(':')) else {
             return Ok(None);
         };
@@ -192,23 +229,40 @@ struct Published {
 
 /// The team that an access gives to, when it is not its own.
 pub(super) fn context_of(resource: Option<&Resource>) -> Context {
-    let Some(resource) = resource else { return Context::default() };
+    let Some(resource) = resource else {
+        return Context::default();
+    };
     let subject_team = resource
         .spec
         .pointer("/subject/team")
         .and_then(|team| team.as_str())
         .and_then(|team| Name::new(team).ok())
         .filter(|team| Some(team) != resource.metadata.namespace.as_ref());
-    Context { subject_team, ..Context::default() }
+    Context {
+        subject_team,
+        ..Context::default()
+    }
 }
 
 fn may_see(caller: &Caller, kind: Kind, resource: &Resource) -> bool {
-    let key = ResourceKey { kind, ..resource.key() };
-    Control::allow(caller, Action::Get(kind), Some(&key), &context_of(Some(resource))).is_ok()
+    let key = ResourceKey {
+        kind,
+        ..resource.key()
+    };
+    Control::allow(
+        caller,
+        Action::Get(kind),
+        Some(&key),
+        &context_of(Some(resource)),
+    )
+    .is_ok()
 }
 
 fn parse_labels(text: Option<&str>) -> Result<Vec<(String, String)>> {
-    let pairs = text.unwrap_or_default().split(',').filter(|pair| !pair.is_empty());
+    let pairs = text
+        .unwrap_or_default()
+        .split(',')
+        .filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| match pair.split_once('=') {
             Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
@@ -219,7 +273,9 @@ fn parse_labels(text: Option<&str>) -> Result<Vec<(String, String)>> {
 }
 
 fn matches(resource: &Resource, labels: &[(String, String)]) -> bool {
-    labels.iter().all(|(key, value)| resource.metadata.labels.get(key) == Some(value))
+    labels
+        .iter()
+        .all(|(key, value)| resource.metadata.labels.get(key) == Some(value))
 }
 
 fn bad_token(error: Error) -> Error {

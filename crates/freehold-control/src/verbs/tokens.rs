@@ -26,21 +26,33 @@ impl Control {
     ) -> Result<TokenCreated> {
         match self.create_token(caller, request).await {
             Ok(created) => Ok(created),
-            Err(error) => Err(self.journal.refused(caller, "token.create", None, error).await),
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "token.create", None, error)
+                .await),
         }
     }
 
     async fn create_token(&self, caller: &Caller, request: TokenCreate) -> Result<TokenCreated> {
         let kind = subject_kind(request.kind);
-        let context = self.token_context(&request.subject, kind, request.platform_role).await?;
+        let context = self
+            .token_context(&request.subject, kind, request.platform_role)
+            .await?;
         Self::allow(caller, Action::CreateToken, None, &context)?;
-        if !matches!(request.platform_role, None | Some(Role::Admin | Role::Operator)) {
-            return Err(Error::invalid("a token's platform role is admin or operator")
-                .hint("Roles within a team come from the team's members."));
+        if !matches!(
+            request.platform_role,
+            None | Some(Role::Admin | Role::Operator)
+        ) {
+            return Err(
+                Error::invalid("a token's platform role is admin or operator")
+                    .hint("Roles within a team come from the team's members."),
+            );
         }
         let days = request.days.unwrap_or(DAYS_DEFAULT);
         if !(1..=DAYS_MAX).contains(&days) {
-            return Err(Error::invalid(format!("a token lasts 1 to {DAYS_MAX} days, not {days}")));
+            return Err(Error::invalid(format!(
+                "a token lasts 1 to {DAYS_MAX} days, not {days}"
+            )));
         }
         let expires_at = self.clock.now() + SignedDuration::from_hours(24 * i64::from(days));
         let request = TokenRequest {
@@ -57,19 +69,27 @@ impl Control {
             vec![self.journal.write(&entry)]
         };
         let (token, secret) = self.tokens.create(request, entry).await?;
-        Ok(TokenCreated { token: secret, view: view(&token) })
+        Ok(TokenCreated {
+            token: secret,
+            view: view(&token),
+        })
     }
 
     pub async fn token_list(&self, caller: &Caller) -> Result<TokenList> {
         Self::allow(caller, Action::ListTokens, None, &Context::default())?;
         let tokens = self.tokens.list().await?;
-        Ok(TokenList { items: tokens.iter().map(view).collect() })
+        Ok(TokenList {
+            items: tokens.iter().map(view).collect(),
+        })
     }
 
     pub async fn token_revoke(&self, caller: &Caller, id: &str) -> Result<TokenView> {
         match self.revoke_token(caller, id).await {
             Ok(view) => Ok(view),
-            Err(error) => Err(self.journal.refused(caller, "token.revoke", None, error).await),
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "token.revoke", None, error)
+                .await),
         }
     }
 
@@ -79,7 +99,8 @@ impl Control {
         // A caller who may revoke nothing learns nothing about which ids exist.
         let context = match &found {
             Some(token) => {
-                self.token_context(&token.subject, token.kind, token.platform_role).await?
+                self.token_context(&token.subject, token.kind, token.platform_role)
+                    .await?
             }
             None => Context::default(),
         };
@@ -101,8 +122,16 @@ impl Control {
     ) -> Result<Context> {
         let teams = self.memberships(subject).await?.into_keys().collect();
         let subject = subject.clone();
-        let token = Some(TokenContext { subject, kind, platform_role, teams });
-        Ok(Context { token, ..Context::default() })
+        let token = Some(TokenContext {
+            subject,
+            kind,
+            platform_role,
+            teams,
+        });
+        Ok(Context {
+            token,
+            ..Context::default()
+        })
     }
 
     /// The teams a subject belongs to, with its role in each.

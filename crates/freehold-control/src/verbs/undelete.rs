@@ -21,9 +21,10 @@ impl Control {
     ) -> Result<OperationStarted> {
         match self.undelete(caller, key).await {
             Ok(started) => Ok(started),
-            Err(error) => {
-                Err(self.journal.refused(caller, "database.undelete", Some(key), error).await)
-            }
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "database.undelete", Some(key), error)
+                .await),
         }
     }
 
@@ -31,10 +32,16 @@ impl Control {
         let context = self.context_of(key.environment.as_ref()).await?;
         Self::allow(caller, Action::Undelete, Some(key), &context)?;
         let database: Database = self.records.expect(key).await?;
-        let quarantine = database.status.as_ref().and_then(|status| status.quarantine.as_ref());
+        let quarantine = database
+            .status
+            .as_ref()
+            .and_then(|status| status.quarantine.as_ref());
         let Some(quarantine) = quarantine else {
-            return Err(Error::new(Code::FailedPrecondition, format!("{key} is not in quarantine"))
-                .hint("Only a database deleted under the policy Quarantine can be brought back."));
+            return Err(Error::new(
+                Code::FailedPrecondition,
+                format!("{key} is not in quarantine"),
+            )
+            .hint("Only a database deleted under the policy Quarantine can be brought back."));
         };
         if quarantine.until < self.clock.now() {
             return Err(Error::new(
@@ -43,7 +50,9 @@ impl Control {
             )
             .hint("The data is still on the server. Ask a platform engineer to hand it over."));
         }
-        let operation = Reopen { control: self.clone() };
+        let operation = Reopen {
+            control: self.clone(),
+        };
         let uid = owner(&database)?.uid;
         let new = NewOperation::of(
             &operation,
@@ -56,6 +65,8 @@ impl Control {
         let mut batch = Batch::new();
         self.journal_change(caller, "undelete", key, &[], &mut batch);
         let submitted = self.operations.submit(batch, requested).await?;
-        Ok(OperationStarted { operation: submitted.id })
+        Ok(OperationStarted {
+            operation: submitted.id,
+        })
     }
 }
