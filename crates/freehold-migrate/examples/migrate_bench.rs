@@ -23,7 +23,7 @@ use freehold_migrate::{Bundle, Migrations, Migrator, Mode, RunOptions};
 use freehold_model::Secret;
 
 const SCRIPTS: usize = 1000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

@@ -20,15 +20,14 @@ fn name() -> ScriptName {
     }
 }
 
-/// The mode and the statements that would be sent.
-fn loaded(script: &str) -> Result<(Mode, Vec<String>), Vec<(RefusalCode, u32, u32)>> {
+/// The mode and the statements that would be sent, or code, line and column of each refusal.
+type Loaded = Result<(Mode, Vec<String>), Vec<(RefusalCode, u32, u32)>>;
+
+fn loaded(script: &str) -> Loaded {
     loaded_with(script, ScriptConfig::default())
 }
 
-fn loaded_with(
-    script: &str,
-    config: ScriptConfig,
-) -> Result<(Mode, Vec<String>), Vec<(RefusalCode, u32, u32)>> {
+fn loaded_with(script: &str, config: ScriptConfig) -> Loaded {
     Script::load("V1__x.sql", &name(), script.as_bytes(), config)
         .map(|loaded| {
             let statements = loaded
@@ -53,6 +52,7 @@ fn loaded_with(
         })
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[test]
 fn semicolons_end_statements_only_where_the_server_sees_them() {
     for (script, expected) in [

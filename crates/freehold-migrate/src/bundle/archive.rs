@@ -168,7 +168,6 @@ fn read_entries(
         }
     }
     // Only at its very end does gzip say whether the bytes arrived whole.
-    drop(archive);
     io::copy(reader, &mut io::sink()).map_err(broken)?;
     let manifest = manifest.ok_or_else(|| invalid("it has no manifest".to_owned()))?;
     Ok((manifest, files))
@@ -254,6 +253,7 @@ fn too_large(what: String) -> BundleError {
     BundleError::TooLarge { what }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn broken(error: io::Error) -> BundleError {
     invalid(format!("the archive is broken: {error}"))
 }

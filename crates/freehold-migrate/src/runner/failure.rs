@@ -238,7 +238,7 @@ impl fmt::Display for RunFailure {
             }
             Self::Cancelled { file: None } => f.write_str("stopped before the first script"),
             Self::Cancelled { file: Some(file) } => write!(f, "stopped in {file}"),
-            Self::Connect { message, .. } => f.write_str(message),
+            Self::Connect { message, .. } | Self::Input { message } => f.write_str(message),
             Self::ConnectionLost { file, message } => write!(
                 f,
                 "the connection broke in {file}, and nothing of it was kept ({message}); run again"
@@ -248,7 +248,6 @@ impl fmt::Display for RunFailure {
                 "the connection broke while {file} was being committed ({message}); run again, the history knows whether it happened"
             ),
             Self::Server { doing, message } => write!(f, "cannot {doing}: {message}"),
-            Self::Input { message } => f.write_str(message),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn classify(text: &str, start: usize, end: usize) -> StatementClass {
     } else {
         transaction_control(first, &mut words.clone())
             .or_else(|| session_statement(first, &mut words.clone()))
-            .or_else(|| non_transactional(first, words.collect()))
+            .or_else(|| non_transactional(first, &words.collect::<Vec<_>>()))
     };
     class.unwrap_or(StatementClass::Ordinary)
 }
@@ -132,7 +132,7 @@ fn encoding(value: &str) -> StatementClass {
     }
 }
 
-fn non_transactional(first: &str, rest: Vec<&str>) -> Option<StatementClass> {
+fn non_transactional(first: &str, rest: &[&str]) -> Option<StatementClass> {
     let is = |index: usize, word: &str| {
         rest.get(index)
             .is_some_and(|other| other.eq_ignore_ascii_case(word))
@@ -155,7 +155,7 @@ fn non_transactional(first: &str, rest: Vec<&str>) -> Option<StatementClass> {
         "DROP" if is(0, "index") && is(1, "concurrently") => {
             Some(non("DROP INDEX CONCURRENTLY", true))
         }
-        "ALTER" => alter(is(0, "system"), &rest, has),
+        "ALTER" => alter(is(0, "system"), rest, has),
         "REINDEX" => {
             let target = usize::from(is(0, "verbose"));
             if any(target, &["schema", "database", "system"]) {

@@ -127,11 +127,11 @@ impl<'a> Script<'a> {
             .iter()
             .filter_map(|statement| self.warn(statement))
             .collect();
+        let all = 0..self.statements.len();
         let decided = match config.execute_in_transaction {
-            Some(false) => Ok((Mode::Bare, 0..self.statements.len())),
-            Some(true) => self.in_transaction(),
-            None if self.is_bare() => Ok((Mode::Bare, 0..self.statements.len())),
-            None => self.in_transaction(),
+            Some(false) => Ok((Mode::Bare, all)),
+            None if self.is_bare() => Ok((Mode::Bare, all)),
+            Some(true) | None => self.in_transaction(),
         };
         match decided {
             Ok((mode, kept)) if refusals.is_empty() => {

@@ -138,6 +138,7 @@ async fn a_script_and_its_row_commit_together_whoever_opened_the_transaction() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[tokio::test]
 async fn a_failing_statement_leaves_no_trace_and_is_shown_where_it_stands() {
     let server = Server::start();
@@ -314,6 +315,7 @@ async fn a_schema_with_objects_and_no_history_is_refused() {
         .expect("extensions and other schemas do not count");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[tokio::test]
 async fn a_history_that_does_not_fit_the_files_is_refused_with_flyways_codes() {
     let server = Server::start();
