@@ -94,6 +94,7 @@ impl Control {
         let differences = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
             .await?;
+        let differences = with_begun(world, differences);
         let retired = &world.credentials.retired;
         if !retired.is_empty() && mode == ConvergeMode::Apply {
             let name = &desired.name;
@@ -105,6 +106,53 @@ impl Control {
             differences,
             finished_at: self.clock.now(),
         })
+    }
+
+    /// What a repair is about to change, to be saved before anything is changed: a repair whose
+    /// worker is killed stands in the log all the same. `None` when there is nothing to repair, or
+    /// when it is not drift but a declaration that is applied for the first time.
+    pub(crate) async fn begin_repair(
+        &self,
+        world: &World,
+        connected: &Connected,
+        acting: &Acting<'_>,
+    ) -> Result<Option<Batch>, Trouble> {
+        let status = world.database.status.as_ref();
+        let provisioned =
+            status.is_some_and(|status| status.conditions.is_true(ConditionType::Provisioned));
+        let begun = status.is_some_and(|status| is_begun(&status.conditions));
+        let apply = world.database.spec.manage == Manage::Apply;
+        if !apply || !provisioned || begun || !is_settled(world) {
+            return Ok(None);
+        }
+        let desired = self.desired(world, LoginState::Disabled)?;
+        let fence = self.fence(acting.epoch, acting.actor);
+        let (mode, engine) = (ConvergeMode::Observe, &connected.engine);
+        let found = engine
+            .converge(&desired, mode, acting.survey, &fence, acting.gate)
+            .await?;
+        let known = status.map_or(&[][..], |status| &status.drift);
+        // What is known and could not be repaired is tried again without a word.
+        if found.iter().all(|found| {
+            known
+                .iter()
+                .any(|known| !known.repaired && known.key == found.key)
+        }) {
+            return Ok(None);
+        }
+        let mut database = world.database.clone();
+        let (now, generation) = (self.clock.now(), database.metadata.generation);
+        let status = database.status.get_or_insert_default();
+        let message = found.iter().map(|d| d.message.as_str());
+        let message = message.collect::<Vec<_>>().join("; ");
+        let (kind, yes) = (ConditionType::Drifted, ConditionStatus::True);
+        let conditions = &mut status.conditions;
+        conditions.set(kind, yes, REPAIRING, message, now, generation);
+        status.drift = found;
+        Ok(Some(Batch {
+            writes: vec![records::put(&database)?],
+            ..Batch::new()
+        }))
     }
 
     /// The records that tell the outcome: database and access statuses, published credentials,
@@ -176,6 +224,33 @@ impl Control {
         entry.details = serde_json::json!({ "differences": repaired });
         vec![self.journal.write(&entry)]
     }
+}
+
+/// The reason of `Drifted` from before the first effect of a repair until its outcome is saved.
+const REPAIRING: &str = "Repairing";
+
+fn is_begun(conditions: &Conditions) -> bool {
+    conditions
+        .get(ConditionType::Drifted)
+        .is_some_and(|condition| condition.reason == REPAIRING)
+}
+
+/// Adds what a repair had begun with and what is not different any more: it was repaired, perhaps
+/// by a worker that was not heard of again.
+fn with_begun(world: &World, mut differences: Vec<Difference>) -> Vec<Difference> {
+    let status = world.database.status.as_ref();
+    let Some(status) = status.filter(|status| is_begun(&status.conditions)) else {
+        return differences;
+    };
+    for begun in &status.drift {
+        if !differences.iter().any(|found| found.key == begun.key) {
+            differences.push(Difference {
+                repaired: true,
+                ..begun.clone()
+            });
+        }
+    }
+    differences
 }
 
 /// Whether everything declared had been brought to the server before: a difference found now is
@@ -359,7 +434,13 @@ fn set_database_status(
         Ok(converged) => {
             status.observed_generation = generation;
             status.checked_at = Some(converged.finished_at);
-            status.drift.clone_from(&converged.differences);
+            // What a first application or a change of the declaration brings about is no drift.
+            status.drift = converged
+                .differences
+                .iter()
+                .filter(|difference| settled || !difference.repaired)
+                .cloned()
+                .collect();
             let open = status.drift.iter().filter(|d| !d.repaired).count();
             set_drift(
                 &mut status.conditions,

@@ -6,7 +6,7 @@ use freehold_audit::{Log, Sequencer, SequencerOptions, VerifyingKey};
 use freehold_model::{Clock, Entropy, Error, Name, Result};
 use freehold_store::{ChangePosition, StoreHandle};
 use freehold_workflow::{Claims, Operations, Runner, RunnerConfig};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,8 +42,8 @@ pub struct Parts {
     pub(crate) operations: Operations,
     pub(crate) claims: Claims,
     pub(crate) engines: Engines,
-    /// Wakes the reconcilers.
-    pub(crate) nudge: Notify,
+    /// Counts the news that concern the reconcilers.
+    pub(crate) nudge: watch::Sender<u64>,
     /// Counts what the change feed brought.
     pub(crate) news: watch::Sender<u64>,
 }
@@ -115,7 +115,7 @@ impl Control {
                 options.lease_ttl,
             ),
             engines: Engines::new(options.data_dir.clone(), entropy.clone()),
-            nudge: Notify::new(),
+            nudge: watch::Sender::new(0),
             news: watch::Sender::new(0),
             identity,
             sealer,
@@ -237,7 +237,7 @@ impl Control {
                             .iter()
                             .any(|c| reconcilers::concerns(&c.collection))
                         {
-                            self.nudge.notify_waiters();
+                            self.nudge.send_modify(|count| *count += 1);
                         }
                         continue;
                     }

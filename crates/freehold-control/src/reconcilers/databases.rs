@@ -8,7 +8,11 @@
 //! drift interval has passed. Every visit is a pass: exclusive, fenced, and over as soon as an
 //! operation claims the database.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use freehold_engine::{LoginState, Survey};
 use freehold_model::{
@@ -21,9 +25,9 @@ use futures::{StreamExt, stream};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{Rhythm, lanes::Lanes};
 use crate::{
-    converge::{Acting, Trouble},
+    converge::{Acting, Converged, Trouble},
     credentials::batch_of,
     engines::Connected,
     operations::{Provision, ProvisionState},
@@ -32,7 +36,6 @@ use crate::{
 };
 
 const ACTOR: &str = "reconcile-database";
-const INSTANCES_AT_ONCE: usize = 32;
 const DATABASES_AT_ONCE: usize = 2;
 /// A visit that takes longer is given up; the next round tries again.
 const VISIT_LIMIT: Duration = Duration::from_secs(120);
@@ -57,23 +60,17 @@ type Visits = Mutex<HashMap<Uid, Visited>>;
 
 pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
     let visits = Arc::new(Visits::default());
+    let mut rhythm = Rhythm::new(control);
+    let limit = control
+        .options
+        .reconcile_interval
+        .min(control.options.trouble_pause);
     loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            done = round(control, &visits) => if let Err(error) = done {
-                tracing::warn!(%error, "a round over the databases was cut short");
-            }
+        let began = rhythm.begin();
+        if let Err(error) = round(control, &visits, &mut rhythm.lanes).await {
+            tracing::warn!(%error, "a round over the databases was cut short");
         }
-        if !pause(
-            control,
-            control
-                .options
-                .reconcile_interval
-                .min(control.options.trouble_pause),
-            &shutdown,
-        )
-        .await
-        {
+        if !rhythm.pause(began, limit, &shutdown).await {
             return;
         }
     }
@@ -86,7 +83,7 @@ struct Due {
     fingerprint: Fingerprint,
 }
 
-async fn round(control: &Control, visits: &Visits) -> Result<()> {
+async fn round(control: &Control, visits: &Arc<Visits>, lanes: &mut Lanes) -> Result<()> {
     let databases: Vec<Database> = control.records.all(Kind::Database, Range::All).await?;
     let accesses: Vec<Access> = control.records.all(Kind::Access, Range::All).await?;
     let classes: Vec<freehold_model::kinds::Class> =
@@ -131,15 +128,20 @@ async fn round(control: &Control, visits: &Visits) -> Result<()> {
                 .push(due);
         }
     }
-    visited.retain(|uid, _| databases.iter().any(|d| d.metadata.uid == Some(*uid)));
+    let there: HashSet<Uid> = databases.iter().filter_map(|d| d.metadata.uid).collect();
+    visited.retain(|uid, _| there.contains(uid));
     drop(visited);
-    stream::iter(by_instance)
-        .for_each_concurrent(INSTANCES_AT_ONCE, |(instance, due)| async move {
-            if let Err(error) = visit_instance(control, visits, instance, due).await {
+    for (instance, due) in by_instance {
+        if lanes.is_busy(instance) {
+            continue;
+        }
+        let (control, visits) = (control.clone(), visits.clone());
+        lanes.start(instance, async move {
+            if let Err(error) = visit_instance(&control, &visits, instance, due).await {
                 tracing::warn!(%instance, %error, "an instance's databases could not be visited");
             }
-        })
-        .await;
+        });
+    }
     Ok(())
 }
 
@@ -340,17 +342,42 @@ async fn visit_under(
                 gate: pass.gate(),
                 survey: Some(survey),
             };
+            match control.begin_repair(&world, connected, &acting).await {
+                Ok(Some(begun)) => {
+                    if !saved(pass, begun).await? {
+                        return Ok(Visit::Busy);
+                    }
+                    let read = World::read(&control.records, &control.credentials, &due.key);
+                    let Some(begun) = read.await? else {
+                        return Ok(Visit::Busy);
+                    };
+                    world = begun;
+                }
+                Ok(None) => {}
+                Err(trouble) => return told(control, pass, &world, instance, Err(trouble)).await,
+            }
             control
                 .converge(&world, connected, LoginState::Disabled, &acting)
                 .await
         }
         Err(trouble) => Err(again(trouble)),
     };
+    told(control, pass, &world, instance, outcome).await
+}
+
+/// Saves what came of a visit.
+async fn told(
+    control: &Control,
+    pass: &Pass,
+    world: &World,
+    instance: &Instance,
+    outcome: Result<Converged, Trouble>,
+) -> Result<Visit> {
     if let Err(trouble) = &outcome {
         control.engines.note(instance, trouble).await;
     }
     let trouble = outcome.is_err();
-    let batch = control.outcome_writes(&world, instance, &outcome)?;
+    let batch = control.outcome_writes(world, instance, &outcome)?;
     if !batch.writes.is_empty() && !saved(pass, batch).await? {
         return Ok(Visit::Busy);
     }

@@ -8,12 +8,11 @@ use freehold_model::{
     kinds::{Instance, InstanceStatus},
 };
 use freehold_store::Range;
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::pause;
+use super::{Rhythm, lanes::Lanes};
 use crate::{
     converge::{Trouble, explain},
     engines::Connected,
@@ -21,8 +20,6 @@ use crate::{
     start::Control,
 };
 
-/// Servers looked at at once; a dead one takes a place only until its timeout.
-const CONCURRENCY: usize = 16;
 /// A look that takes longer counts as not having seen the server.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,30 +28,36 @@ type Looked = Mutex<HashMap<Uid, (Instant, u64)>>;
 
 pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
     let looked = Looked::default();
+    let mut rhythm = Rhythm::new(control);
+    let limit = control.options.reconcile_interval;
     loop {
-        if let Err(error) = round(control, &looked, &shutdown).await {
+        let began = rhythm.begin();
+        if let Err(error) = round(control, &looked, &mut rhythm.lanes).await {
             tracing::warn!(%error, "a round over the instances was cut short");
         }
-        if !pause(control, control.options.reconcile_interval, &shutdown).await {
+        if !rhythm.pause(began, limit, &shutdown).await {
             return;
         }
     }
 }
 
-async fn round(control: &Control, looked: &Looked, shutdown: &CancellationToken) -> Result<()> {
+async fn round(control: &Control, looked: &Looked, lanes: &mut Lanes) -> Result<()> {
     let instances: Vec<Instance> = control.records.all(Kind::Instance, Range::All).await?;
-    let looks = stream::iter(instances).for_each_concurrent(CONCURRENCY, |instance| async move {
-        if !due(control, looked, &instance).await {
-            return;
+    for instance in instances {
+        let Some(uid) = instance.metadata.uid else {
+            continue;
+        };
+        if lanes.is_busy(uid) || !due(control, looked, &instance).await {
+            continue;
         }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            done = look(control, &instance) => if let Err(error) = done {
-                tracing::warn!(instance = %instance.metadata.name, %error, "an instance's status could not be saved");
+        let control = control.clone();
+        lanes.start(uid, async move {
+            if let Err(error) = look(&control, &instance).await {
+                let name = &instance.metadata.name;
+                tracing::warn!(instance = %name, %error, "an instance's status could not be saved");
             }
-        }
-    });
-    looks.await;
+        });
+    }
     Ok(())
 }
 
