@@ -13,6 +13,8 @@
 //! One folder per engine, each with the same file names. This crate knows neither the store nor the
 //! resources' lifecycle.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod desired;
 mod engine;
 mod error;

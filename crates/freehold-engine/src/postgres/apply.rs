@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use freehold_model::{Gate, kinds::Difference};
 
 use super::{
-    connect::{self, CREATE_DATABASE_TIMEOUT, Connection, Lease, Permit, Pool},
+    connect::{self, Connection, Lease, Permit, Pool},
     inside::ObjectKind,
     observe::Grantee,
     plan::{Action, On, RoleChange, SessionsOf},
@@ -236,26 +236,22 @@ impl<'a> Applier<'a> {
         } else {
             "template0"
         };
+        let timeouts = self.admin.timeouts();
+        let longer = timeouts.create_database;
+        let (long, usual) = (longer.as_millis(), timeouts.statement.as_millis());
         self.admin
-            .change_within(
-                CREATE_DATABASE_TIMEOUT,
-                &format!(
-                    "SET statement_timeout = {}",
-                    CREATE_DATABASE_TIMEOUT.as_millis()
-                ),
-                &doing,
-            )
+            .change(&format!("SET statement_timeout = {long}"), &doing)
             .await?;
         let created = self
             .admin
             .change_within(
-                CREATE_DATABASE_TIMEOUT,
+                longer,
                 &format!("CREATE DATABASE {name} TEMPLATE {template} CONNECTION LIMIT 0"),
                 &doing,
             )
             .await;
         self.admin
-            .change("SET statement_timeout = 30000", &doing)
+            .change(&format!("SET statement_timeout = {usual}"), &doing)
             .await?;
         created?;
         self.in_registry(&record_database(&row), &doing).await?;

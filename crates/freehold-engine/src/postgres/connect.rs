@@ -21,7 +21,7 @@ use freehold_model::ServerIdentity;
 use futures::future::BoxFuture;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_postgres::{
     AsyncMessage, Client, Config, Row,
@@ -35,22 +35,39 @@ use crate::{ConnectTarget, EngineError, Fault, Result, Tls};
 /// Connections to one server at one moment, idle ones included.
 pub(crate) const CONNECTIONS_MAX: u32 = 2;
 
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// `CREATE DATABASE` copies files and may wait for a checkpoint.
-pub(crate) const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_secs(180);
-/// What we allow beyond the server's own limit before we call the connection dead.
-const GRACE: Duration = Duration::from_secs(5);
-/// How long work waits for its turn on one server.
-const TURN_TIMEOUT: Duration = Duration::from_secs(120);
-/// An idle connection older than this is asked whether it is alive before it is used.
-const TRUSTED_IDLE: Duration = Duration::from_secs(2);
+/// How long the engine waits for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a statement, kept by the server.
+    pub statement: Duration,
+    /// For a lock, kept by the server.
+    pub lock: Duration,
+    /// `CREATE DATABASE` copies files and may wait for a checkpoint.
+    pub create_database: Duration,
+    /// What we allow beyond the server's own limit before we call the connection dead.
+    pub grace: Duration,
+    /// How long work waits for its turn on one server.
+    pub turn: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            statement: Duration::from_secs(30),
+            lock: Duration::from_secs(5),
+            create_database: Duration::from_secs(180),
+            grace: Duration::from_secs(5),
+            turn: Duration::from_secs(120),
+        }
+    }
+}
 
 /// One session with the server.
 pub(crate) struct Connection {
     client: Client,
     pub(crate) version: Version,
     pub(crate) superuser: bool,
+    timeouts: Timeouts,
     identity: tokio::sync::OnceCell<Option<ServerIdentity>>,
     /// Dropping it tells the task that moves the bytes to end.
     _alive: oneshot::Sender<()>,
@@ -70,8 +87,10 @@ type NoticeSink = Box<dyn Fn(&tokio_postgres::error::DbError) + Send + Sync>;
 /// Opens a session and nothing more: no settings of ours.
 pub(crate) async fn open(
     target: &ConnectTarget,
+    timeouts: &Timeouts,
     notices: Option<NoticeSink>,
 ) -> Result<Connection> {
+    let grace = timeouts.grace;
     let doing = format!(
         "connect to {}:{} as {:?}",
         target.host, target.port, target.username
@@ -105,7 +124,7 @@ pub(crate) async fn open(
             () = &mut moving => {}
             _ = &mut dropped => {
                 // A live server answers the farewell at once; a dead one must not keep the task.
-                let _ = timeout(GRACE, moving).await;
+                let _ = timeout(grace, moving).await;
             }
         }
     });
@@ -113,6 +132,7 @@ pub(crate) async fn open(
         client,
         version,
         superuser,
+        timeouts: timeouts.clone(),
         identity: tokio::sync::OnceCell::new(),
         _alive: alive,
     })
@@ -130,7 +150,7 @@ fn config(target: &ConnectTarget) -> Config {
         .keepalives_idle(Duration::from_secs(30))
         .keepalives_interval(Duration::from_secs(10))
         .keepalives_retries(3)
-        .tcp_user_timeout(STATEMENT_TIMEOUT)
+        .tcp_user_timeout(Duration::from_secs(30))
         .ssl_mode(match target.tls {
             Tls::Disable => SslMode::Disable,
             Tls::Prefer => SslMode::Prefer,
@@ -163,7 +183,8 @@ fn unreachable_after(limit: Duration, doing: &str) -> EngineError {
 impl Connection {
     /// Settings that protect us from the server's load and from what a tenant left in the database.
     async fn set_up(&self, inside_tenant: bool) -> Result<()> {
-        let (statement, lock) = (STATEMENT_TIMEOUT.as_millis(), LOCK_TIMEOUT.as_millis());
+        let statement = self.timeouts.statement.as_millis();
+        let lock = self.timeouts.lock.as_millis();
         let mut settings = format!(
             "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; \
              SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
@@ -179,9 +200,12 @@ impl Connection {
             // A role that we make can be acted as and ended by us: 16 and later give only ADMIN.
             settings.push_str("; SET createrole_self_grant = 'set, inherit'");
         }
-        self.bounded(STATEMENT_TIMEOUT, self.client.batch_execute(&settings))
-            .await
-            .map_err(|late| late.reading("set up the session"))
+        self.bounded(
+            self.timeouts.statement,
+            self.client.batch_execute(&settings),
+        )
+        .await
+        .map_err(|late| late.reading("set up the session"))
     }
 
     pub(crate) async fn read(
@@ -191,7 +215,7 @@ impl Connection {
         doing: &str,
     ) -> Result<Vec<Row>> {
         self.bounded(
-            STATEMENT_TIMEOUT,
+            self.timeouts.statement,
             self.client.query_typed(query, parameters),
         )
         .await
@@ -216,7 +240,7 @@ impl Connection {
 
     /// Runs statements that change something, in one message.
     pub(crate) async fn change(&self, statements: &str, doing: &str) -> Result<()> {
-        self.change_within(STATEMENT_TIMEOUT, statements, doing)
+        self.change_within(self.timeouts.statement, statements, doing)
             .await
     }
 
@@ -242,8 +266,12 @@ impl Connection {
     /// used again.
     pub(crate) async fn roll_back(&self) {
         let _ = self
-            .bounded(GRACE, self.client.batch_execute("ROLLBACK"))
+            .bounded(self.timeouts.grace, self.client.batch_execute("ROLLBACK"))
             .await;
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -259,7 +287,7 @@ impl Connection {
         limit: Duration,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Late> {
-        let limit = limit + GRACE;
+        let limit = limit + self.timeouts.grace;
         match timeout(limit, work).await {
             Ok(result) => result.map_err(Late::Failed),
             Err(_) => Err(Late::Silent(limit)),
@@ -292,6 +320,7 @@ impl Late {
 /// All connections of one engine to its server.
 pub(crate) struct Pool {
     pub(crate) target: ConnectTarget,
+    timeouts: Timeouts,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
 }
@@ -299,7 +328,6 @@ pub(crate) struct Pool {
 struct Idle {
     connection: Connection,
     database: String,
-    since: Instant,
 }
 
 /// The right to hold one connection.
@@ -346,7 +374,6 @@ impl Lease {
             pool.idle().push(Idle {
                 connection,
                 database,
-                since: Instant::now(),
             });
         }
         drop(permit);
@@ -354,9 +381,10 @@ impl Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(target: ConnectTarget) -> Arc<Self> {
+    pub(crate) fn new(target: ConnectTarget, timeouts: Timeouts) -> Arc<Self> {
         Arc::new(Self {
             target,
+            timeouts,
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
             idle: Mutex::new(Vec::new()),
         })
@@ -365,13 +393,13 @@ impl Pool {
     /// Waits for the right to `connections` connections, together.
     pub(crate) async fn permit(&self, connections: u32) -> Result<Permit> {
         let waiting = self.permits.clone().acquire_many_owned(connections);
-        match timeout(TURN_TIMEOUT, waiting).await {
+        match timeout(self.timeouts.turn, waiting).await {
             Ok(Ok(permit)) => Ok(Permit(permit)),
             Ok(Err(_)) | Err(_) => Err(EngineError::new(
                 Fault::Busy {
                     detail: format!(
                         "other work has held both admin connections for {} s",
-                        TURN_TIMEOUT.as_secs()
+                        self.timeouts.turn.as_secs()
                     ),
                 },
                 "wait for an admin connection",
@@ -381,16 +409,10 @@ impl Pool {
 
     /// A connection to the database that holds the registry (or is asked for it).
     pub(crate) async fn admin(self: &Arc<Self>, permit: Permit, database: &str) -> Result<Lease> {
-        while let Some(Idle {
-            connection, since, ..
-        }) = self.take_idle(database)
-        {
-            let alive = since.elapsed() < TRUSTED_IDLE
-                || connection
-                    .read("SELECT 1", &[], "look whether an idle connection is alive")
-                    .await
-                    .is_ok();
-            if alive && !connection.is_closed() {
+        while let Some(connection) = self.take_idle(database) {
+            // A server that was restarted has closed it, and says so only when it is spoken to.
+            let doing = "look whether an idle connection is alive";
+            if connection.read("SELECT 1", &[], doing).await.is_ok() {
                 return Ok(self.lease(connection, database, permit));
             }
         }
@@ -420,7 +442,7 @@ impl Pool {
         if let Some(mark) = inside_mark {
             mark.clone_into(&mut target.application_name);
         }
-        let connection = open(&target, None).await?;
+        let connection = open(&target, &self.timeouts, None).await?;
         connection.set_up(inside_mark.is_some()).await?;
         Ok(self.lease(connection, database, permit))
     }
@@ -434,10 +456,10 @@ impl Pool {
         }
     }
 
-    fn take_idle(&self, database: &str) -> Option<Idle> {
+    fn take_idle(&self, database: &str) -> Option<Connection> {
         let mut idle = self.idle();
         let at = idle.iter().rposition(|kept| kept.database == database)?;
-        Some(idle.swap_remove(at))
+        Some(idle.swap_remove(at).connection)
     }
 
     /// Closes idle connections until one more may be opened: those in use are what the missing

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use freehold_model::{Gate, kinds::Difference};
 
 pub use self::{
+    connect::Timeouts,
     local::{BIN_DIRS_VARIABLE, Installation, LocalServer, installed},
     session::PostgresSession,
 };
@@ -63,8 +64,13 @@ impl PostgresEngine {
     /// Connects to nothing yet. `target` names the admin login and the database that its
     /// connections open.
     pub fn new(target: ConnectTarget) -> Self {
+        Self::with_timeouts(target, Timeouts::default())
+    }
+
+    /// With other limits than the usual ones, e.g. for a server far away.
+    pub fn with_timeouts(target: ConnectTarget, timeouts: Timeouts) -> Self {
         Self {
-            pool: Pool::new(target),
+            pool: Pool::new(target, timeouts),
             home: Mutex::new(None),
         }
     }

@@ -13,6 +13,8 @@ mod database;
 mod inside;
 mod rights;
 mod roles;
+#[cfg(test)]
+mod tests;
 
 use freehold_model::kinds::{AccessLevel, AccessTarget};
 

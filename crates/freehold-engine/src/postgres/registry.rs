@@ -269,6 +269,7 @@ pub(crate) async fn row(connection: &Connection, name: &str) -> Result<Option<Re
 /// is newer, the holder has been replaced by us, and its session is ended.
 pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
     const ATTEMPTS: u32 = 4;
+    let usual = connection.timeouts().lock.as_millis();
     let key = lock_key(&claim.name);
     let doing = format!("lock the registry's row of {:?}", claim.name);
     // Waits by itself in small portions, so that we can look who holds it.
@@ -287,7 +288,8 @@ pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
         if ours_is_newer {
             end_holder(connection, key, &doing).await?;
         } else if attempt >= ATTEMPTS {
-            connection.change("SET lock_timeout = 5000", &doing).await?;
+            let usual = format!("SET lock_timeout = {usual}");
+            connection.change(&usual, &doing).await?;
             return Err(busy);
         }
     }
@@ -350,7 +352,7 @@ pub(crate) async fn create_own_database(connection: &Connection) -> Result<()> {
     let name = Identifier::new(OWN_DATABASE)?;
     let created = connection
         .change_within(
-            super::connect::CREATE_DATABASE_TIMEOUT,
+            connection.timeouts().create_database,
             &format!("CREATE DATABASE {name} TEMPLATE template0"),
             doing,
         )

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_postgres::{SimpleQueryMessage, error::DbError};
 
 use super::{
-    connect::{self, Connection},
+    connect::{self, Connection, Timeouts},
     errors,
     quote::Literal,
     tls,
@@ -49,6 +49,7 @@ impl PostgresSession {
         let sink = notices.clone();
         let connection = connect::open(
             target,
+            &Timeouts::default(),
             Some(Box::new(move |notice: &DbError| {
                 let mut kept = sink.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() < NOTICES_MAX {

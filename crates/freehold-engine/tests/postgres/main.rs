@@ -1,6 +1,7 @@
 //! The PostgreSQL engine against real servers of every installed major version.
 
 mod bad_days;
+mod conforms;
 mod drift;
 mod faults;
 mod fence;

@@ -5,7 +5,8 @@ use freehold_model::kinds::{AccessLevel, Limits};
 use freehold_testing::postgres::Server;
 
 use crate::world::{
-    As, BOTH, World, access, credentials, database, enabled, open_migrator, password,
+    ANY, As, BOTH, World, access, credentials, database, enabled, oldest_and_newest, open_migrator,
+    password,
 };
 
 fn refused(result: Result<String, String>, why: &str) {
@@ -120,12 +121,12 @@ fn check_levels(world: &World) {
         world.sql_in("boss_a", "postgres", "DROP DATABASE shop"),
         "must be owner",
     );
-    refused(sql("writer_b", "SELECT 1"), "not permitted to log in");
+    refused(sql("writer_b", "SELECT 1"), "FATAL");
 }
 
 #[tokio::test]
 async fn one_tenant_cannot_reach_another() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         let world = World::start(version, As::Managed);
         for (at, shop) in ["red", "blue"].into_iter().enumerate() {
             let mut desired = database(shop);
@@ -162,7 +163,7 @@ async fn one_tenant_cannot_reach_another() {
 
 #[tokio::test]
 async fn an_access_limited_to_schemas_and_tables_sees_only_those() {
-    for version in Server::versions() {
+    for version in [ANY] {
         let world = World::start(version, As::Superuser);
         let mut desired = database("shop");
         desired.accesses = vec![access(
@@ -243,7 +244,7 @@ async fn an_access_limited_to_schemas_and_tables_sees_only_those() {
 
 #[tokio::test]
 async fn closing_ends_every_session_and_opening_restores_exactly() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         for admin in BOTH {
             let world = World::start(version, admin);
             let mut desired = database("shop");
@@ -297,7 +298,7 @@ pub(crate) fn login_target(world: &World, login: &str) -> freehold_engine::Conne
 
 #[tokio::test]
 async fn rotating_a_slot_ends_what_was_connected_with_it() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         let world = World::start(version, As::Managed);
         let mut desired = database("shop");
         desired.accesses = vec![access(1, "app", AccessLevel::ReadOnly, &[])];
@@ -348,7 +349,7 @@ async fn rotating_a_slot_ends_what_was_connected_with_it() {
 
 #[tokio::test]
 async fn limits_hold_and_say_where_they_cannot() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         for admin in BOTH {
             let world = World::start(version, admin);
             let mut desired = database("shop");
@@ -404,7 +405,7 @@ async fn limits_hold_and_say_where_they_cannot() {
 
 #[tokio::test]
 async fn extensions_and_schemas_are_made_or_named() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         let world = World::start(version, As::Managed);
         let mut desired = database("shop");
         desired.extensions = vec![
@@ -444,7 +445,7 @@ async fn extensions_and_schemas_are_made_or_named() {
 
 #[tokio::test]
 async fn the_log_never_holds_a_password() {
-    for version in Server::versions() {
+    for version in oldest_and_newest() {
         for admin in BOTH {
             let server = Server::builder()
                 .version(version)

@@ -24,6 +24,19 @@ pub(crate) enum As {
     Managed,
 }
 
+/// The oldest and the newest installed version: rules that changed, changed between them. What
+/// differs in every version is tested on all of them.
+pub(crate) fn oldest_and_newest() -> Vec<u32> {
+    let versions = Server::versions();
+    let ends = [versions.first(), versions.last()];
+    let mut ends: Vec<u32> = ends.into_iter().flatten().copied().collect();
+    ends.dedup();
+    ends
+}
+
+/// One version, for what does not depend on it: the one that Debian carries.
+pub(crate) const ANY: u32 = 15;
+
 pub(crate) const BOTH: [As; 2] = [As::Superuser, As::Managed];
 
 pub(crate) struct World {
