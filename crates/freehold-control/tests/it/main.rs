@@ -3,6 +3,7 @@
 
 mod crowd;
 mod drift;
+mod faults;
 mod first_light;
 mod lifecycle;
 mod plant;
