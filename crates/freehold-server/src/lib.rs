@@ -22,6 +22,8 @@ mod request;
 mod routes;
 mod surround;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -47,7 +47,11 @@ pub(crate) async fn follow_from(
             left(session, id)
         })?;
         match next.map_err(|e| lost(&bar, e.into(), id))? {
-            Some(Watched::Event(event)) => bar.suspend(|| tell(session, &bar, &event, show))?,
+            Some(Watched::Event(event)) => {
+                draw(&bar, &event);
+                // Within `suspend` the bar is locked: nothing there may touch it.
+                bar.suspend(|| tell(session, &event, show))?;
+            }
             Some(Watched::Ended(view)) => break view,
             None => return Ok(()),
         }
@@ -85,7 +89,7 @@ fn lost(bar: &ProgressBar, failure: Failure, id: OperationId) -> Failure {
     }
 }
 
-fn tell(session: &Session, bar: &ProgressBar, event: &OperationEvent, show: Show) -> Outcome {
+fn draw(bar: &ProgressBar, event: &OperationEvent) {
     if let Some((done, total)) = event.progress {
         bar.set_style(output::counter());
         bar.set_length(total);
@@ -94,6 +98,9 @@ fn tell(session: &Session, bar: &ProgressBar, event: &OperationEvent, show: Show
         bar.set_style(output::spinner());
     }
     bar.set_message(first_line(&event.message).to_owned());
+}
+
+fn tell(session: &Session, event: &OperationEvent, show: Show) -> Outcome {
     let out = &session.output;
     match (show, out.format) {
         (Show::AsResult, Format::Json | Format::Yaml) => {

@@ -9,6 +9,8 @@ mod arguments;
 mod commands;
 mod failure;
 mod follow;
+#[cfg(test)]
+mod help_tests;
 mod output;
 mod session;
 mod settings;

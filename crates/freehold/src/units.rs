@@ -7,10 +7,19 @@ pub(crate) fn age(now: Timestamp, then: Timestamp) -> String {
     duration(now.duration_since(then))
 }
 
+/// A hundred years: nobody means a date beyond.
+const FOREVER_SECONDS: i64 = 100 * 365 * 86_400;
+
 pub(crate) fn duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     if seconds < 0 {
-        return format!("in {}", self::duration(-duration));
+        return match self::duration(-duration).as_str() {
+            "ever" => "never".to_owned(),
+            other => format!("in {other}"),
+        };
+    }
+    if seconds > FOREVER_SECONDS {
+        return "ever".to_owned();
     }
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {

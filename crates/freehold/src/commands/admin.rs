@@ -66,7 +66,7 @@ async fn restore(file: &std::path::Path, data_dir: Option<PathBuf>, session: &Se
     let archive = tokio::fs::File::open(file)
         .await
         .map_err(|e| Failure::on_file("cannot read", file, &e))?;
-    serve::make_data_dir(&settings.data_dir)?;
+    serve::make_data_dir(&settings.data_dir, &session.settings.surroundings)?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let store = serve::open_store(&settings, &session.clock(), &entropy).await?;
     let report = freehold_control::restore(&store, archive).await?;

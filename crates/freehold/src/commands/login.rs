@@ -7,6 +7,7 @@ use crate::{
     failure::{Failure, Outcome},
     session::Session,
     settings::{Context, Contexts, TokenSource},
+    units,
 };
 
 /// Prove who you are and remember it
@@ -151,9 +152,9 @@ fn tell(session: &Session, whoami: &Whoami, context: &Name) -> Outcome {
     } else {
         roles.join(", ")
     };
-    let until = whoami.expires_at.strftime("%Y-%m-%d");
+    let ends = units::age(session.now(), whoami.expires_at);
     session.output.line(format!(
-        "logged in as {} ({roles}) until {until}; saved as context {context}",
+        "logged in as {} ({roles}), token ends {ends}; saved as context {context}",
         whoami.subject
     ))
 }

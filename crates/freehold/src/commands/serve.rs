@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     failure::{Exit, Failure, Outcome},
     session::Session,
-    settings::{LogFormat, ServerOverrides, ServerSettings, StoreChoice, store_url},
+    settings::{LogFormat, ServerOverrides, ServerSettings, StoreChoice, Surroundings, store_url},
 };
 
 /// Run a server
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
     };
     let settings = ServerSettings::resolve(&session.settings, overrides)?;
     log_to_standard_error(&settings)?;
-    make_data_dir(&settings.data_dir)?;
+    make_data_dir(&settings.data_dir, &session.settings.surroundings)?;
     let clock = session.clock();
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let store = open_store(&settings, &clock, &entropy).await?;
@@ -145,11 +145,13 @@ fn log_to_standard_error(settings: &ServerSettings) -> Outcome {
     installed.map_err(|e| Failure::failed(format!("logging cannot be set up: {e}")))
 }
 
-/// Readable by its owner only: it holds the key and the first token.
-pub(crate) fn make_data_dir(path: &Path) -> Outcome {
+/// Listed by its owner only: it holds the key and the first token. Root lets others pass through it,
+/// because the local instances below it run under an account of their own.
+pub(crate) fn make_data_dir(path: &Path, surroundings: &Surroundings) -> Outcome {
+    let mode = if surroundings.is_root { 0o711 } else { 0o700 };
     fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(path)
         .map_err(|e| {
             Failure::on_file("cannot make the data directory", path, &e)

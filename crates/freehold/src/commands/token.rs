@@ -136,7 +136,7 @@ async fn list(session: &Session) -> Outcome {
             lower(&token.kind),
             token.platform_role.as_ref().map(lower).unwrap_or_default(),
             state(token, now).to_owned(),
-            units::age(token.expires_at, now),
+            units::age(now, token.expires_at),
             token
                 .last_used_at
                 .map(|at| format!("{} ago", units::age(now, at)))

@@ -33,9 +33,16 @@ impl Directories {
             };
             Ok(base.join("freehold"))
         };
+        // A service of the system keeps its data where services do. It also has to: servers that it
+        // runs under another account could not reach below root's home.
+        let is_service = surroundings.is_root && surroundings.get("XDG_DATA_HOME").is_none();
         Ok(Self {
             config: find("XDG_CONFIG_HOME", ".config")?,
-            data: find("XDG_DATA_HOME", ".local/share")?,
+            data: if is_service {
+                PathBuf::from("/var/lib/freehold")
+            } else {
+                find("XDG_DATA_HOME", ".local/share")?
+            },
             cache: find("XDG_CACHE_HOME", ".cache")?,
         })
     }

@@ -27,20 +27,26 @@ use crate::{
     failure::{Failure, Outcome},
 };
 
-/// The environment variables, read once.
+/// The environment variables and the user, read once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Surroundings(BTreeMap<String, String>);
+pub(crate) struct Surroundings {
+    variables: BTreeMap<String, String>,
+    pub is_root: bool,
+}
 
 impl Surroundings {
     pub(crate) fn of_process() -> Self {
         let texts = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
-        Self(texts.collect())
+        Self {
+            variables: texts.collect(),
+            is_root: rustix::process::geteuid().is_root(),
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.variables.get(name).map(String::as_str)
     }
 
     #[cfg(test)]
@@ -48,7 +54,10 @@ impl Surroundings {
         let owned = pairs
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Self(owned.collect())
+        Self {
+            variables: owned.collect(),
+            is_root: false,
+        }
     }
 }
 

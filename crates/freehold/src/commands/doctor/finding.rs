@@ -101,7 +101,7 @@ pub(super) fn refused_token(error: client::Error) -> Finding {
 pub(super) fn identity(whoami: &Whoami, now: Timestamp) -> Finding {
     const CHECK: &str = "login";
     let left = whoami.expires_at.duration_since(now);
-    let message = format!("{}, for another {}", whoami.subject, units::duration(left));
+    let message = format!("{}, token ends {}", whoami.subject, units::duration(-left));
     if left < SignedDuration::from_hours(7 * 24) {
         return Finding::doubtful(CHECK, message)
             .fix("The token ends soon: `freehold token create NAME` makes the next one.");

@@ -51,9 +51,9 @@ fn data_dir(path: &Path) -> Finding {
             "Make it writable for the server's user, or choose another with `server.data_dir`.",
         );
     }
-    if metadata.mode() & 0o077 != 0 {
-        return Finding::doubtful(CHECK, format!("{shown} can be entered by other users"))
-            .fix(format!("`chmod 700 {shown}`"));
+    if metadata.mode() & 0o066 != 0 {
+        return Finding::doubtful(CHECK, format!("{shown} can be listed by other users"))
+            .fix(format!("`chmod go-rw {shown}`"));
     }
     Finding::good(CHECK, shown.to_string())
 }
@@ -129,10 +129,13 @@ fn postgres(settings: &Settings) -> Finding {
         found.extend(folders.filter(|folder| folder.join("initdb").is_file()));
     }
     found.extend(in_path(settings, "initdb"));
-    found.sort();
-    match found.last() {
-        Some(folder) => Finding::good(CHECK, folder.display().to_string()),
-        None => Finding::doubtful(
+    let shown: Vec<String> = found
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    match shown.len() {
+        1.. => Finding::good(CHECK, shown.join(", ")),
+        0 => Finding::doubtful(
             CHECK,
             "none: instances that are `local` cannot be made here",
         )
