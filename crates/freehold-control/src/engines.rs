@@ -14,7 +14,7 @@ use freehold_model::{
     Entropy, Error, Uid,
     kinds::{External, Instance, Local, TlsMode},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{converge::Trouble, secrets::SecretResolver};
 
@@ -47,11 +47,16 @@ pub(crate) struct Engines {
     resolver: SecretResolver,
     entropy: Arc<dyn Entropy>,
     kept: Mutex<HashMap<Uid, Kept>>,
+    /// Servers that were found unreachable a moment ago: those who come next are told so at once,
+    /// instead of each waiting for the same time-out in one of the workers' places.
+    down: Mutex<HashMap<Uid, (Instant, String)>>,
     /// Starting a server twice at once would be a race for its files.
     starting: Mutex<()>,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server that was found unreachable is taken to be so.
+const DOWN_PAUSE: Duration = Duration::from_secs(3);
 
 impl Engines {
     pub(crate) fn new(data_dir: PathBuf, entropy: Arc<dyn Entropy>) -> Self {
@@ -60,6 +65,7 @@ impl Engines {
             resolver: SecretResolver::default(),
             entropy,
             kept: Mutex::default(),
+            down: Mutex::default(),
             starting: Mutex::default(),
         }
     }
@@ -70,6 +76,14 @@ impl Engines {
             .metadata
             .uid
             .ok_or_else(|| Error::internal("connecting to an instance", "it has no uid"))?;
+        if let Some((since, detail)) = self.down.lock().await.get(&uid)
+            && since.elapsed() < DOWN_PAUSE
+        {
+            let fault = Fault::Unreachable {
+                detail: detail.clone(),
+            };
+            return Err(EngineError::new(fault, "connect").into());
+        }
         let generation = instance.metadata.generation;
         if let Some(kept) = self.kept.lock().await.get(&uid)
             && kept.generation == generation
@@ -96,6 +110,13 @@ impl Engines {
         let Trouble::Engine(error) = trouble else {
             return;
         };
+        if let (Fault::Unreachable { detail }, Some(uid)) = (&error.fault, instance.metadata.uid) {
+            let mut down = self.down.lock().await;
+            let since = down.get(&uid).map(|(since, _)| *since);
+            if since.is_none_or(|since| since.elapsed() >= DOWN_PAUSE) {
+                down.insert(uid, (Instant::now(), detail.clone()));
+            }
+        }
         let local = instance.spec.local.is_some();
         let stale = matches!(error.fault, Fault::Unauthenticated)
             || (local && matches!(error.fault, Fault::Unreachable { .. }));

@@ -46,7 +46,7 @@ impl Options {
             data_dir,
             default_environment: Name::new("local").expect("a valid name"),
             runner_program,
-            workers: 16,
+            workers: 64,
             reconcile_interval: Duration::from_secs(15),
             drift_interval: Duration::from_secs(300),
             lease_ttl: Duration::from_secs(30),

@@ -83,6 +83,14 @@ impl Control {
             ))
             .hint("It was changed on its way. Upload it again."));
         }
+        let refusals = bundle.check();
+        if !refusals.is_empty() {
+            let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            return Err(Error::invalid(format!(
+                "the bundle's scripts are refused:\n{}",
+                lines.join("\n")
+            )));
+        }
         for (number, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
             let value = Value::encode(&BASE64.encode(chunk)).map_err(store_error)?;
             let chunks = own_collection(CHUNKS);
