@@ -20,7 +20,7 @@ use crate::{
 const BATCH_BYTES_MAX: usize = 32 << 20;
 /// Shared by the adapters of this crate.
 pub(crate) const VALUE_BYTES_MAX: usize = 8 << 20;
-pub(crate) const WRITES_PER_BATCH_MAX: usize = 1_000;
+pub(crate) const WRITES_PER_BATCH_MAX: usize = 20_000;
 const HOLDER_BYTES_MAX: usize = 1024;
 
 /// A batch that is right in itself, with all that can be known about it outside the transaction.

@@ -385,7 +385,14 @@ pub async fn a_large_batch_is_still_one_batch(subject: &dyn Subject) {
         .define(spec(&things, vec![index("one", &["/n"], true, 1)]))
         .await
         .unwrap();
-    let most = store.capabilities().writes_per_batch_max as u64;
+    let claimed = store.capabilities().writes_per_batch_max as u64;
+    let others = collection("others");
+    let whole = (0..claimed).fold(Batch::new(), |batch, at| {
+        batch.put(&others, key(format!("{at}")), n(at), PutMode::Create)
+    });
+    let outcome = store.apply(whole).await.unwrap();
+    assert_eq!(outcome.etags.len() as u64, claimed);
+    let most = claimed.min(1_000);
     let batch = |offset: u64| {
         (0..most).fold(Batch::new(), |batch, at| {
             batch.put(
