@@ -349,15 +349,16 @@ impl Provision {
         status.placement = None;
         status.database_name = None;
         let message = "Provisioning was cancelled. Delete the resource, or apply it again changed.";
-        let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
-        status.conditions.set(
-            kind,
-            no,
-            "Cancelled",
-            message,
-            control.clock.now(),
-            generation,
-        );
+        let now = control.clock.now();
+        for kind in [
+            ConditionType::Placed,
+            ConditionType::Provisioned,
+            ConditionType::Ready,
+        ] {
+            let no = ConditionStatus::False;
+            let conditions = &mut status.conditions;
+            conditions.set(kind, no, "Cancelled", message, now, generation);
+        }
         also.writes
             .push(records::put(&database).map_err(from_control)?);
         Ok(Next::done(serde_json::Value::Null, "given up").also(also))

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use freehold_engine::{LoginState, Survey};
+use freehold_engine::{Fault, LoginState, Survey};
 use freehold_model::{
     Kind, ResourceKey, Result, Uid,
     kinds::{Access, Database, Instance},
@@ -54,6 +54,10 @@ struct Visited {
     at: Instant,
     fingerprint: Fingerprint,
     trouble: bool,
+    /// The server knows later epochs than the store has given out: the store is older than it was.
+    /// Each further pass would raise the epoch by one, until it overtakes the fence; so there is
+    /// none before this server is started again, as it is after `freehold admin restore`.
+    fenced: bool,
 }
 
 type Visits = Mutex<HashMap<Uid, Visited>>;
@@ -187,6 +191,9 @@ fn fingerprint(
 
 fn is_due(control: &Control, visited: Option<&Visited>, fingerprint: &Fingerprint) -> bool {
     let Some(visited) = visited else { return true };
+    if visited.fenced {
+        return false;
+    }
     let rest = if visited.trouble {
         control.options.trouble_pause
     } else {
@@ -252,8 +259,13 @@ async fn visit_instance(
     stream::iter(due)
         .for_each_concurrent(DATABASES_AT_ONCE, |due| async move {
             let visit = visit(control, instance, surveyed, &due);
+            let mut fenced = false;
             let trouble = match tokio::time::timeout(VISIT_LIMIT, visit).await {
                 Ok(Ok(Visit::Done { trouble })) => trouble,
+                Ok(Ok(Visit::Fenced)) => {
+                    fenced = true;
+                    true
+                }
                 // Somebody else is at work on it: it is looked at again in the next round.
                 Ok(Ok(Visit::Busy)) => return,
                 Ok(Err(error)) => {
@@ -266,6 +278,7 @@ async fn visit_instance(
                 at: Instant::now(),
                 fingerprint: due.fingerprint,
                 trouble,
+                fenced,
             };
             visits.lock().await.insert(due.uid, visited);
         })
@@ -281,7 +294,11 @@ async fn survey(control: &Control, instance: &Instance) -> Result<(Connected, Su
 
 enum Visit {
     Busy,
-    Done { trouble: bool },
+    Done {
+        trouble: bool,
+    },
+    /// Refused by the server's fence while the store still grants us the target.
+    Fenced,
 }
 
 async fn visit(
@@ -377,9 +394,14 @@ async fn told(
         control.engines.note(instance, trouble).await;
     }
     let trouble = outcome.is_err();
+    let fenced = matches!(&outcome, Err(Trouble::Engine(error)) if matches!(error.fault, Fault::Fenced { .. }));
     let batch = control.outcome_writes(world, instance, &outcome)?;
     if !batch.writes.is_empty() && !saved(pass, batch).await? {
         return Ok(Visit::Busy);
+    }
+    // A save that is empty still demands the lease.
+    if fenced && saved(pass, Batch::new()).await? {
+        return Ok(Visit::Fenced);
     }
     Ok(Visit::Done { trouble })
 }
