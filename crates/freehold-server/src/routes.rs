@@ -371,7 +371,7 @@ fn operation_routes() -> ApiRouter<App> {
                 doc(
                     "operation_list",
                     "Operations",
-                    "Operations that the caller may see, newest first",
+                    "Operations that the caller may see, oldest first, by pages",
                     needs("List(Operation)", &["admin", "operator"], EVERY_ROLE),
                 ),
             ),

@@ -108,7 +108,12 @@ fn tell(session: &Session, event: &OperationEvent, show: Show) -> Outcome {
         }
         (Show::AsResult, _) => out.line(event_line(event)),
         (Show::AsNews, _) => {
-            out.note(event_line(event));
+            // The whole of a long message stands in the outcome; once is enough.
+            let first = first_line(&event.message).to_owned();
+            out.note(event_line(&OperationEvent {
+                message: first,
+                ..event.clone()
+            }));
             Ok(())
         }
     }

@@ -5,7 +5,7 @@
 use freehold_model::{Kind, Scope};
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::house::{House, Somebody};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
@@ -132,10 +132,10 @@ fn thing(kind: Kind) -> &'static str {
     }
 }
 
-pub(crate) fn cases(house: &House) -> Vec<Case> {
+pub(crate) fn cases(house: &House, somebody: &Somebody) -> Vec<Case> {
     let mut cases = open_to_all();
     cases.extend(reading(house));
-    cases.extend(tokens(house));
+    cases.extend(tokens(house, somebody));
     cases.extend(databases());
     cases.extend(applying());
     cases.extend(operations(house));
@@ -221,7 +221,7 @@ fn reading(house: &House) -> Vec<Case> {
     cases
 }
 
-fn tokens(house: &House) -> Vec<Case> {
+fn tokens(house: &House, somebody: &Somebody) -> Vec<Case> {
     let create = |called: &str, subject: &str, kind: &str| {
         Case::new("token_create", "POST", "/v1/tokens")
             .called(called)
@@ -230,6 +230,7 @@ fn tokens(house: &House) -> Vec<Case> {
     let with_role = json!({"subject": "canary-x", "kind": "person", "platformRole": "admin"});
     vec![
         Case::new("token_list", "GET", "/v1/tokens"),
+        create("for oneself", somebody.subject, somebody.kind),
         create("for another person", "canary-ana", "person").hides("canary-ana"),
         create("for shop's machine", "canary-ci", "machine").hides("canary-ci"),
         create("for a machine of no team", "lonely", "machine"),
@@ -305,8 +306,9 @@ fn applying() -> Vec<Case> {
     };
     let access = "{database: canary-orders, subject: {workload: canary-api}, level: readOnly}";
     let to_pay = "{database: ledger, subject: {workload: till, team: pay}, level: readWrite}";
-    let mut pruning = manifest(Kind::Workload, "{name: till, namespace: pay}", "{}");
-    pruning["pruneSet"] = json!("canary-set");
+    let mut pruning = manifest(Kind::Workload, "{name: newest, namespace: pay}", "{}");
+    pruning["pruneSet"] = json!("shops-own");
+    pruning["dryRun"] = json!(true);
     let mut dry = manifest(
         Kind::Database,
         "{name: canary-orders, namespace: shop}",
@@ -315,7 +317,14 @@ fn applying() -> Vec<Case> {
     dry["dryRun"] = json!(true);
     vec![
         apply(Kind::Environment, "{name: spare}", "{order: 4}"),
-        apply(Kind::Team, "{name: shop}", "{displayName: Shop}").hides("shop"),
+        apply(
+            Kind::Team,
+            "{name: shop}",
+            "{displayName: Shop, members: [{subject: canary-ana, role: owner}, \
+             {subject: canary-dev, role: developer}, {subject: canary-vic, role: viewer}, \
+             {subject: canary-ci, role: developer}, {subject: canary-bot, role: developer}]}",
+        )
+        .hides("shop"),
         apply(Kind::Team, "{name: newcomers}", "{}").called("Team that is new"),
         apply(Kind::Workload, "{name: canary-api, namespace: shop}", "{}")
             .hides("canary-api")
@@ -358,11 +367,17 @@ fn applying() -> Vec<Case> {
         apply(Kind::Access, "{name: till-writes, namespace: shop}", to_pay)
             .called("Access of pay's workload")
             .hides("ledger"),
+        apply(
+            Kind::Access,
+            "{name: till-reads, namespace: shop}",
+            "{database: ledger, subject: {workload: canary-api, team: shop}, level: owner}",
+        )
+        .called("Access of pay's workload, given to another"),
         apply(Kind::Binding, "{name: canary-rw, namespace: shop}", "{}").hides("canary-rw"),
         Case::new("resource_apply", "POST", "/v1/apply")
             .called("that prunes the set of shop")
             .with(&pruning)
-            .hides("canary-set"),
+            .hides("shops-own"),
     ]
 }
 

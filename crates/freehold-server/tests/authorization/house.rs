@@ -122,6 +122,7 @@ spec:
     - {subject: canary-dev, role: developer}
     - {subject: canary-vic, role: viewer}
     - {subject: canary-ci, role: developer}
+    - {subject: canary-bot, role: developer}
 ---
 apiVersion: freehold.dev/v1alpha1
 kind: Team
@@ -204,6 +205,16 @@ pub(crate) struct House {
     _folder: tempfile::TempDir,
 }
 
+/// Who asks.
+pub(crate) struct Somebody {
+    /// The header line of the token.
+    pub(crate) bearer: String,
+    pub(crate) subject: &'static str,
+    pub(crate) kind: &'static str,
+    /// The id of another token of the same subject.
+    pub(crate) spare_token: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -277,7 +288,7 @@ impl House {
     async fn furnish(&mut self, control: &Control) {
         let platform = format!("{PLATFORM}{CLASS}{INSTANCE}");
         self.apply("local", &platform, Some("platform")).await;
-        let applied = self.apply("local", SHOP, Some("canary-set")).await;
+        let applied = self.apply("local", SHOP, Some("shops-own")).await;
         let started = applied.iter().find_map(|applied| applied.operation);
         self.operation = started.expect("a new database needs work").to_string();
         self.apply("prod", CLASS, None).await;
@@ -335,16 +346,22 @@ impl House {
         (created.token, created.view.id)
     }
 
-    /// The header line with which this role asks.
-    pub(crate) async fn bearer(&self, role: Role) -> String {
+    /// Somebody of this role.
+    pub(crate) async fn somebody(&self, role: Role) -> Somebody {
+        let nobody = |bearer: String| Somebody {
+            bearer,
+            subject: "nobody",
+            kind: "person",
+            spare_token: self.pay_token.clone(),
+        };
         let (kind, platform) = match role {
-            Role::NoToken => return String::new(),
+            Role::NoToken => return nobody(String::new()),
             Role::BadToken => {
                 // A real id with a wrong secret: what is half right gets no further.
                 let good = self.admin_token.expose();
                 let (id, secret) = good.rsplit_once('_').unwrap();
                 let wrong = "0".repeat(secret.len());
-                return format!("authorization: Bearer {id}_{wrong}\r\n");
+                return nobody(format!("authorization: Bearer {id}_{wrong}\r\n"));
             }
             Role::Admin => (TokenKind::Person, Some(TokenRole::Admin)),
             Role::Operator => (TokenKind::Person, Some(TokenRole::Operator)),
@@ -352,7 +369,16 @@ impl House {
             _ => (TokenKind::Person, None),
         };
         let (token, _) = self.token(role.subject(), kind, platform).await;
-        format!("authorization: Bearer {}\r\n", token.expose())
+        let (_, spare_token) = self.token(role.subject(), kind, platform).await;
+        Somebody {
+            bearer: format!("authorization: Bearer {}\r\n", token.expose()),
+            subject: role.subject(),
+            kind: match kind {
+                TokenKind::Person => "person",
+                TokenKind::Machine => "machine",
+            },
+            spare_token,
+        }
     }
 
     /// All that there is but tokens' last use and what somebody made for himself, as an admin sees it.

@@ -186,7 +186,7 @@ pub(crate) async fn resources(
     }
 }
 
-/// Pages until there are `most` or no more.
+/// The newest operations, at most so many. The server lists the oldest first, so all pages are read.
 pub(crate) async fn operations(
     session: &Session,
     mut query: OperationQuery,
@@ -194,18 +194,18 @@ pub(crate) async fn operations(
 ) -> Outcome<Vec<OperationView>> {
     let client = session.client().await?;
     let mut found = Vec::new();
-    query.limit = Some(most.min(500));
+    query.limit = Some(500);
     loop {
         let page = client.operation_list(&query).await?;
         found.extend(page.items);
         match page.next {
-            Some(next) if found.len() < most => query.after = Some(next),
-            _ => {
-                found.truncate(most);
-                return Ok(found);
-            }
+            Some(next) => query.after = Some(next),
+            None => break,
         }
     }
+    found.sort_by_key(|view| std::cmp::Reverse((view.spec.created_at, view.spec.id)));
+    found.truncate(most);
+    Ok(found)
 }
 
 fn untyped(view: &OperationView) -> Resource {
