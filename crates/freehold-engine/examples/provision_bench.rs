@@ -43,8 +43,9 @@ async fn main() -> Result<()> {
     let engine = EngineHandle::new(PostgresEngine::new(target.clone()));
     let mut session = PostgresSession::connect(&target).await?;
     // Not measured: the registry, and what the first of each warms up.
-    by_engine(&engine, &database("warm_engine")?).await?;
-    by_hand(&mut session, &target, "warm_hand").await?;
+    let unique = SystemClock.now().as_millisecond();
+    by_engine(&engine, &database(&format!("warm_e{unique}"))?).await?;
+    by_hand(&mut session, &target, &format!("warm_h{unique}")).await?;
     let (mut engine_ms, mut hand_ms) = (Vec::new(), Vec::new());
     for run in 0..runs {
         let unique = SystemClock.now().as_millisecond();

@@ -189,7 +189,7 @@ impl Connection {
             "SET ROLE NONE; SET search_path = pg_catalog, pg_temp; \
              SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
              SET idle_in_transaction_session_timeout = 60000; \
-             SET client_min_messages = warning; SET standard_conforming_strings = on"
+             SET client_min_messages = warning; SET jit = off; SET standard_conforming_strings = on"
         );
         if inside_tenant {
             // What a tenant decides for its own database does not bind its keeper; what the server

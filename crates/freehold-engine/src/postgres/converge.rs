@@ -34,6 +34,12 @@ pub(super) async fn converge(
     gate: &Gate,
 ) -> Result<Vec<Difference>> {
     let goal = Goal::new(desired)?;
+    if mode == ConvergeMode::Apply
+        && survey.is_none()
+        && let Some(claim) = unmade(engine, &goal, fence).await?
+    {
+        return act(engine, &goal, &claim, gate).await;
+    }
     let seen = look(engine, &goal, survey).await?;
     let claim = Claim {
         name: desired.name.clone(),
@@ -50,6 +56,24 @@ pub(super) async fn converge(
         return Ok(distinct(unrepaired));
     }
     act(engine, &goal, &claim, gate).await
+}
+
+/// The claim of a database that is reserved and not made yet: there is work for certain, so the look
+/// without a lock is saved.
+async fn unmade(engine: &PostgresEngine, goal: &Goal<'_>, fence: &Fence) -> Result<Option<Claim>> {
+    let permit = engine.pool.permit(1).await?;
+    let admin = engine.registry(permit).await?;
+    let claim = Claim {
+        name: goal.desired.name.clone(),
+        stamp: goal.desired.stamp.clone(),
+        server: reserve::identity(&admin).await?,
+        fence: fence.clone(),
+    };
+    let row = claim.row(&admin).await?;
+    claim.check(row.as_ref())?;
+    admin.keep();
+    let unmade = row.is_some_and(|row| row.state != RowState::Created);
+    Ok((unmade && goal.is_open()).then_some(claim))
 }
 
 fn is_actionable(action: &Action) -> bool {
@@ -228,7 +252,12 @@ async fn take_over<'a>(
         permit: Some(permit),
         inner: None,
     };
-    applier.in_registry("", "raise the epoch").await?;
+    if row
+        .as_ref()
+        .is_some_and(|row| row.epoch < claim.fence.epoch)
+    {
+        applier.in_registry("", "raise the epoch").await?;
+    }
     if row.is_some_and(|row| row.state == RowState::Created) {
         registry::end_predecessors(admin, &claim.name).await?;
     }

@@ -19,6 +19,7 @@ mod observe;
 mod plan;
 mod quote;
 mod registry;
+mod render;
 mod reserve;
 mod scram;
 mod session;

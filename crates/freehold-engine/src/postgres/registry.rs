@@ -281,13 +281,20 @@ pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
             Err(error) if matches!(error.fault, Fault::Busy { .. }) => error,
             Err(error) => return Err(error),
         };
-        let row = claim.row(connection).await?;
-        let ours_is_newer = row.is_some_and(|row| {
-            row.stamp == claim.stamp && row.server == claim.server && row.epoch < claim.fence.epoch
-        });
-        if ours_is_newer {
-            end_holder(connection, key, &doing).await?;
-        } else if attempt >= ATTEMPTS {
+        match claim.row(connection).await? {
+            Some(row) => {
+                let ours_is_newer = row.stamp == claim.stamp
+                    && row.server == claim.server
+                    && row.epoch < claim.fence.epoch;
+                if ours_is_newer {
+                    end_holder(connection, key, ANY_HOLDER, &doing).await?;
+                }
+            }
+            // Nothing is written yet that epochs could be compared by; but who takes a name never
+            // pauses while holding the lock.
+            None => end_holder(connection, key, STANDING_STILL, &doing).await?,
+        }
+        if attempt >= ATTEMPTS {
             let usual = format!("SET lock_timeout = {usual}");
             connection.change(&usual, &doing).await?;
             return Err(busy);
@@ -296,17 +303,24 @@ pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
     Ok(())
 }
 
+const ANY_HOLDER: &str = "true";
+const STANDING_STILL: &str = "a.state = 'idle' AND a.state_change < now() - interval '3 s'";
+
 /// Ends the session that holds a row's lock.
-async fn end_holder(connection: &Connection, key: i64, doing: &str) -> Result<()> {
+async fn end_holder(connection: &Connection, key: i64, which: &str, doing: &str) -> Result<()> {
     tracing::warn!(
         doing,
         "ending the session of a worker that has been replaced"
     );
-    let query = "SELECT pg_terminate_backend(l.pid, 2000) FROM pg_locks l \
-        WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid() AND l.objsubid = 1 \
+    let query = format!(
+        "SELECT pg_terminate_backend(l.pid, 2000) FROM pg_locks l \
+        JOIN pg_stat_activity a ON a.pid = l.pid WHERE {which} AND l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid() AND l.objsubid = 1 \
         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) \
-        AND ((l.classid::bigint << 32) | l.objid::bigint) = $1";
-    connection.read(query, &[(&key, Type::INT8)], doing).await?;
+        AND ((l.classid::bigint << 32) | l.objid::bigint) = $1"
+    );
+    connection
+        .read(&query, &[(&key, Type::INT8)], doing)
+        .await?;
     Ok(())
 }
 

@@ -37,8 +37,8 @@ pub(super) async fn reserve(
         server: identity(&admin).await?,
         fence: fence.clone(),
     };
-    registry::lock(&admin, &claim).await?;
     gate.before(&doing).await?;
+    registry::lock(&admin, &claim).await?;
     take(&admin, &claim, &doing).await?;
     gate.after(&doing).await?;
     registry::unlock(&admin, name).await?;
