@@ -1,4 +1,5 @@
 //! The client against servers that behave badly in exactly the ways that are written here.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 #![cfg(feature = "client")]
 
 use freehold_api::client::{Client, Error, Watched};

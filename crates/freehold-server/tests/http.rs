@@ -1,4 +1,5 @@
 //! The server over a real socket, with the real control plane on a store in memory.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! The committed document is what the server says of itself.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
 use std::{collections::BTreeSet, path::Path};
 

@@ -122,9 +122,10 @@ pub(crate) fn of_resources(kind: Kind, resources: &[Resource], wanted: Wanted) -
 }
 
 type Cell = fn(&Resource, Timestamp) -> String;
+type Columns = Vec<(&'static str, Cell)>;
 
-fn columns(kind: Kind, wanted: Wanted) -> Vec<(&'static str, Cell)> {
-    let mut columns: Vec<(&'static str, Cell)> = Vec::new();
+fn columns(kind: Kind, wanted: Wanted) -> Columns {
+    let mut columns: Columns = Vec::new();
     if wanted.team && crate::session::parts(kind).1 {
         columns.push(("TEAM", |r, _| {
             r.metadata
@@ -145,7 +146,7 @@ fn columns(kind: Kind, wanted: Wanted) -> Vec<(&'static str, Cell)> {
     columns
 }
 
-fn particular(kind: Kind) -> (Vec<(&'static str, Cell)>, Vec<(&'static str, Cell)>) {
+fn particular(kind: Kind) -> (Columns, Columns) {
     match kind {
         Kind::Database => (database(), database_wide()),
         Kind::Instance => (instance(), instance_wide()),
@@ -210,7 +211,7 @@ fn particular(kind: Kind) -> (Vec<(&'static str, Cell)>, Vec<(&'static str, Cell
     }
 }
 
-fn database() -> Vec<(&'static str, Cell)> {
+fn database() -> Columns {
     vec![
         ("CLASS", |r, _| {
             spec::<DatabaseSpec>(r)
@@ -234,7 +235,7 @@ fn database() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn database_wide() -> Vec<(&'static str, Cell)> {
+fn database_wide() -> Columns {
     vec![
         ("SERVER NAME", |r, _| {
             database_status(r)
@@ -257,7 +258,7 @@ fn database_wide() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn instance() -> Vec<(&'static str, Cell)> {
+fn instance() -> Columns {
     vec![
         ("ENGINE", |r, _| {
             spec::<InstanceSpec>(r)
@@ -285,7 +286,7 @@ fn instance() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn instance_wide() -> Vec<(&'static str, Cell)> {
+fn instance_wide() -> Columns {
     vec![
         ("ADDRESS", |r, _| {
             instance_status(r)
@@ -317,7 +318,7 @@ fn instance_wide() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn access() -> Vec<(&'static str, Cell)> {
+fn access() -> Columns {
     vec![
         ("DATABASE", |r, _| {
             spec::<AccessSpec>(r)
@@ -345,7 +346,7 @@ fn access() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn binding() -> Vec<(&'static str, Cell)> {
+fn binding() -> Columns {
     vec![
         ("DATABASE", |r, _| {
             spec::<BindingSpec>(r)
@@ -371,7 +372,7 @@ fn binding() -> Vec<(&'static str, Cell)> {
     ]
 }
 
-fn class() -> Vec<(&'static str, Cell)> {
+fn class() -> Columns {
     vec![
         ("ENGINE", |r, _| {
             read::<Class>(r)

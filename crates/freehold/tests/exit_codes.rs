@@ -1,4 +1,5 @@
 //! The built program: exit codes, quiet pipes, and what a person sees without a server.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
 use std::{
     path::Path,

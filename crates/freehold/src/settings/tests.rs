@@ -145,8 +145,10 @@ fn broken_contexts_do_not_show_their_tokens() {
 fn what_is_saved_is_private_and_comes_back() {
     let home = Home::new();
     let directories = Directories::of(&home.surroundings(&[])).unwrap();
-    let mut contexts = Contexts::default();
-    contexts.current = Some(name("a"));
+    let mut contexts = Contexts {
+        current: Some(name("a")),
+        ..Contexts::default()
+    };
     let context = Context {
         server: "https://a".to_owned(),
         ca: None,

@@ -6,6 +6,10 @@ fn now() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers write the values in place"
+)]
 fn resource(kind: &str, name: &str, spec: Value, status: Value) -> Resource {
     serde_json::from_value(json!({
         "apiVersion": "freehold.dev/v1alpha1",

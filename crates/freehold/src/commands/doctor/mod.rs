@@ -30,7 +30,8 @@ pub(crate) async fn run(_: Args, settings: Outcome<Settings>, output: &Output) -
     let mut findings = Vec::new();
     match settings {
         Err(failure) => {
-            findings.push(Finding::bad("configuration", failure.message).repair(failure.hint))
+            let bad = Finding::bad("configuration", failure.message);
+            findings.push(bad.repair(failure.hint));
         }
         Ok(settings) => {
             findings.push(finding::configuration(&settings));
@@ -77,4 +78,32 @@ fn render(finding: &Finding, paint: &dyn Fn(Tone, &str) -> String) -> String {
         text.push_str(&format!("       hint: {repair}\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{arguments::Format, output::testing::captured};
+
+    #[test]
+    fn each_fault_comes_with_its_repair() {
+        let (output, results, messages) = captured(Format::Table);
+        let findings = [
+            Finding::good("server", "it answers"),
+            Finding::doubtful("psql", "not in PATH").fix("install it"),
+            Finding::bad("key", "others can read it\nall of them").fix("chmod 600"),
+        ];
+        assert_eq!(report(&findings, &output).unwrap_err().exit, Exit::Failed);
+        assert_eq!(messages.text(), "");
+        insta::assert_snapshot!(results.text(), @r"
+        ok     server: it answers
+        look   psql: not in PATH
+               hint: install it
+        WRONG  key: others can read it
+                all of them
+               hint: chmod 600
+        ");
+        assert_eq!(report(&findings[..2], &output), Ok(()));
+        assert_eq!(messages.text(), "nothing is wrong; one thing to look at\n");
+    }
 }

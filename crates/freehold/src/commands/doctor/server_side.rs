@@ -32,14 +32,11 @@ pub(super) fn look(settings: &Settings, findings: &mut Vec<Finding>) {
 fn data_dir(path: &Path) -> Finding {
     const CHECK: &str = "data directory";
     let shown = path.display();
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(_) => {
-            return Finding::good(
-                CHECK,
-                format!("{shown} is not there yet; `freehold serve` makes it"),
-            );
-        }
+    let Ok(metadata) = fs::metadata(path) else {
+        return Finding::good(
+            CHECK,
+            format!("{shown} is not there yet; `freehold serve` makes it"),
+        );
     };
     if !metadata.is_dir() {
         return Finding::bad(CHECK, format!("{shown} is no directory"))
