@@ -1,6 +1,6 @@
 //! From an accepted manifest to a database that a program can use.
 
-use freehold_engine::LoginState;
+use freehold_engine::{Fault, LoginState};
 use freehold_model::{
     ConditionStatus, ConditionType, Uid,
     kinds::{Database, Instance, Placement},
@@ -333,8 +333,15 @@ impl Provision {
                     .await?;
                 Ok::<_, Trouble>(())
             };
-            if let Err(trouble) = given.await {
-                return Err(from_trouble(control, step, ConditionType::Provisioned, trouble).await);
+            match given.await {
+                Ok(()) => {}
+                // Nothing there is ours: the name was never taken, or it is another's.
+                Err(Trouble::Engine(error))
+                    if matches!(error.fault, Fault::Missing { .. } | Fault::NameTaken { .. }) => {}
+                Err(trouble) => {
+                    let kind = ConditionType::Provisioned;
+                    return Err(from_trouble(control, step, kind, trouble).await);
+                }
             }
             also.writes.extend(
                 control

@@ -31,7 +31,8 @@ const RECORDS_PER_BATCH: usize = 200;
 const STREAM_BUFFER_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "line")]
+// Tagged from outside: a tag within would have serde copy the raw JSON of values, which it cannot.
+#[serde(rename_all = "camelCase")]
 enum Line {
     #[serde(rename_all = "camelCase")]
     Header {
