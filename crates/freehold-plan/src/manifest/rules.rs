@@ -179,7 +179,12 @@ fn inline_accesses(rules: &mut Rules, name: Option<&str>, spec: &Value) {
     for (index, access) in list(spec.get("access")) {
         let at = format!("/spec/access/{index}");
         let level = access.get("level").and_then(Value::as_str);
-        targets(rules, &format!("{at}/targets"), level, access.get("targets"));
+        targets(
+            rules,
+            &format!("{at}/targets"),
+            level,
+            access.get("targets"),
+        );
         let Some(workload) = access.get("workload").and_then(Value::as_str) else {
             continue;
         };
