@@ -169,7 +169,8 @@ fn platform_routes() -> ApiRouter<App> {
 }
 
 fn identity_routes() -> ApiRouter<App> {
-    let tokens = |action| needs(action, &["admin"], &["owner"]);
+    // Everybody looks after their own tokens, owners after those of their teams' machines too.
+    let tokens = |action| needs(action, &["admin", "operator"], EVERY_ROLE);
     ApiRouter::new()
         .api_route(
             "/v1/whoami",
@@ -203,7 +204,7 @@ fn identity_routes() -> ApiRouter<App> {
                     "token_list",
                     "Identity",
                     "Tokens, without their secrets",
-                    needs("ListTokens", &["admin"], EVERY_ROLE),
+                    tokens("ListTokens"),
                 ),
             )
             .post_with(
@@ -318,7 +319,7 @@ fn database_routes() -> ApiRouter<App> {
                     "migration_status",
                     "Databases",
                     "The history, and how a bundle's scripts stand against it",
-                    needs("Get(Database)", admin, EVERY_ROLE),
+                    needs("Get(Database)", &["admin", "operator"], EVERY_ROLE),
                 ),
             )
             .post_with(
@@ -438,7 +439,7 @@ fn audit_routes() -> ApiRouter<App> {
                     "audit_list",
                     "Audit",
                     "Entries of the log, newest first",
-                    needs("ReadAudit", admin, &["owner"]),
+                    needs("ReadAudit", &["admin", "operator"], EVERY_ROLE),
                 ),
             ),
         )
@@ -450,7 +451,7 @@ fn audit_routes() -> ApiRouter<App> {
                     "audit_export",
                     "Audit",
                     "The whole log as JSON Lines, for verification elsewhere",
-                    needs("ExportAudit", admin, &[]),
+                    needs("ExportAudit", &["admin", "operator"], &[]),
                 ),
             ),
         )
@@ -462,7 +463,7 @@ fn audit_routes() -> ApiRouter<App> {
                     "audit_checkpoint",
                     "Audit",
                     "The newest signed checkpoint; keep it",
-                    needs("ExportAudit", admin, &[]),
+                    needs("ExportAudit", &["admin", "operator"], &[]),
                 ),
             ),
         )

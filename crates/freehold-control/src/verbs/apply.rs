@@ -14,7 +14,10 @@ use freehold_plan::{
 use freehold_store::{Batch, Range};
 use freehold_workflow::NewOperation;
 
-use super::draft::{Draft, Drafted, typed};
+use super::{
+    draft::{Draft, Drafted, typed},
+    read::context_of,
+};
 use crate::{
     Caller,
     authorize::{Action, Context},
@@ -268,7 +271,13 @@ impl Control {
                 _ => records::range(kind, Some(&set.environment), None),
             };
             let all: Vec<Resource> = self.records.all(kind, range).await?;
-            members.extend(all.into_iter().filter(|resource| set.contains(resource)));
+            // Another team may use the same name for a set of its own, which is none of ours.
+            let ours = |resource: &Resource| {
+                let get = Action::Get(kind);
+                set.contains(resource)
+                    && Self::allow(caller, get, Some(&resource.key()), &Context::default()).is_ok()
+            };
+            members.extend(all.into_iter().filter(ours));
         }
         let applied: Vec<ResourceKey> = documents.iter().map(|d| d.resource.key()).collect();
         let prune = apply::prune(set, &members, &applied).map_err(|empty| {
@@ -279,12 +288,8 @@ impl Control {
             |key: &ResourceKey| members.iter().find(|member| member.key() == *key).cloned();
         let mut pruned = Pruned::default();
         for key in &prune.delete {
-            Self::allow(
-                caller,
-                Action::Delete(key.kind),
-                Some(key),
-                &Context::default(),
-            )?;
+            let context = context_of(member(key).as_ref());
+            Self::allow(caller, Action::Delete(key.kind), Some(key), &context)?;
             pruned.delete.extend(member(key));
         }
         for key in &prune.release {

@@ -8,10 +8,10 @@ use freehold_model::{
 use freehold_store::{Batch, Range, Write};
 use freehold_workflow::NewOperation;
 
-use super::draft::typed;
+use super::{draft::typed, read::context_of};
 use crate::{
     Caller,
-    authorize::Action,
+    authorize::{Action, Context},
     operations::{Close, CloseState},
     records::{self, CONFLICT_TRIES, store_error},
     start::Control,
@@ -47,8 +47,14 @@ impl Control {
         }
         let context = self.context_of(key.environment.as_ref()).await?;
         for _ in 0..CONFLICT_TRIES {
+            let found: Option<Resource> = self.records.get(key).await?;
+            // To end another team's access takes what giving it took.
+            let context = Context {
+                subject_team: context_of(found.as_ref()).subject_team,
+                ..context.clone()
+            };
             Self::allow(caller, Action::Delete(key.kind), Some(key), &context)?;
-            let resource: Resource = self.records.expect(key).await?;
+            let resource = found.ok_or_else(|| records::not_found(key))?;
             let mut batch = Batch::new();
             self.journal_change(caller, "delete", key, &[], &mut batch);
             let (message, operation) = self.delete_writes(caller, &resource, &mut batch).await?;

@@ -75,11 +75,26 @@ impl Control {
         })
     }
 
+    /// The tokens that the caller may look after: one's own, those of one's teams' machines; for an
+    /// admin all.
     pub async fn token_list(&self, caller: &Caller) -> Result<TokenList> {
         Self::allow(caller, Action::ListTokens, None, &Context::default())?;
+        let teams: Vec<Team> = self.records.all(Kind::Team, Range::All).await?;
         let tokens = self.tokens.list().await?;
+        let may_see = |token: &&Token| {
+            let context = Context {
+                token: Some(TokenContext {
+                    subject: token.subject.clone(),
+                    kind: token.kind,
+                    platform_role: token.platform_role,
+                    teams: roles_of(&token.subject, &teams).into_keys().collect(),
+                }),
+                ..Context::default()
+            };
+            Self::allow(caller, Action::ListTokens, None, &context).is_ok()
+        };
         Ok(TokenList {
-            items: tokens.iter().map(view).collect(),
+            items: tokens.iter().filter(may_see).map(view).collect(),
         })
     }
 
@@ -96,14 +111,13 @@ impl Control {
     async fn revoke_token(&self, caller: &Caller, id: &str) -> Result<TokenView> {
         let id = TokenId::from(id);
         let found = self.tokens.get(&id).await?;
-        // A caller who may revoke nothing learns nothing about which ids exist.
-        let context = match &found {
-            Some(token) => {
-                self.token_context(&token.subject, token.kind, token.platform_role)
-                    .await?
-            }
-            None => Context::default(),
+        // Those who may not revoke it get the same answer as for an id that nobody has.
+        let Some(token) = found else {
+            return Err(Error::not_found("there is no such thing"));
         };
+        let context = self
+            .token_context(&token.subject, token.kind, token.platform_role)
+            .await?;
         Self::allow(caller, Action::RevokeToken, None, &context)?;
         let entry = |token: &Token| {
             let mut entry = self.journal.by(caller, "token.revoke", None);
@@ -140,14 +154,16 @@ impl Control {
         subject: &Name,
     ) -> Result<std::collections::BTreeMap<Name, Role>> {
         let teams: Vec<Team> = self.records.all(Kind::Team, Range::All).await?;
-        Ok(teams
-            .into_iter()
-            .filter_map(|team| {
-                let member = team.spec.members.iter().find(|m| m.subject == *subject)?;
-                Some((team.metadata.name.clone(), member.role))
-            })
-            .collect())
+        Ok(roles_of(subject, &teams))
     }
+}
+
+fn roles_of(subject: &Name, teams: &[Team]) -> std::collections::BTreeMap<Name, Role> {
+    let role_in = |team: &Team| {
+        let member = team.spec.members.iter().find(|m| m.subject == *subject)?;
+        Some((team.metadata.name.clone(), member.role))
+    };
+    teams.iter().filter_map(role_in).collect()
 }
 
 pub(super) fn token_kind(kind: SubjectKind) -> TokenKind {

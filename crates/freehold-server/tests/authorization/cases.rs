@@ -242,8 +242,14 @@ fn tokens(house: &House, somebody: &Somebody) -> Vec<Case> {
             "DELETE",
             format!("/v1/tokens/{}", house.shop_token),
         )
-        .called("of a machine of no team")
+        .called("of shop's machine")
         .hides(&house.shop_token),
+        Case::new(
+            "token_revoke",
+            "DELETE",
+            format!("/v1/tokens/{}", somebody.spare_token),
+        )
+        .called("of one's own"),
     ]
 }
 
