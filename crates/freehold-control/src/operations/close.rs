@@ -1,7 +1,7 @@
 //! Deleting a database: it is closed, and then either kept in quarantine or forgotten. No data is
 //! ever dropped here.
 
-use freehold_engine::LoginState;
+use freehold_engine::{Fault, LoginState};
 use freehold_model::{
     ConditionStatus, ConditionType,
     kinds::{DeletionPolicy, Quarantine},
@@ -99,8 +99,24 @@ impl Close {
         if !placed {
             return Ok(Next::go(CloseState::Forget, "it was never placed"));
         }
-        if let Err(trouble) = self.close_on_server(step, world).await {
-            return Err(from_trouble(&self.control, step, ConditionType::Ready, trouble).await);
+        match self.close_on_server(step, world).await {
+            Ok(()) => {}
+            // Deleting the resource is the way out when the database was dropped by hand: there is
+            // nothing to quarantine, only logins that must not stay open.
+            Err(trouble) if is_missing(&trouble) => {
+                if let Err(trouble) = self.disable_logins(step, world).await
+                    && !is_missing(&trouble)
+                {
+                    let kind = ConditionType::Ready;
+                    return Err(from_trouble(&self.control, step, kind, trouble).await);
+                }
+                let message = "the database is not there any more; its logins are disabled";
+                return Ok(Next::go(CloseState::Release, message));
+            }
+            Err(trouble) => {
+                let kind = ConditionType::Ready;
+                return Err(from_trouble(&self.control, step, kind, trouble).await);
+            }
         }
         let message = "connections are refused and ended";
         Ok(match policy {
@@ -132,6 +148,26 @@ impl Close {
             control.engines.note(&instance, trouble).await;
         }
         closed.map(|_| ())
+    }
+
+    /// Every login that Freehold made for the database.
+    async fn disable_logins(&self, step: &StepContext, world: &World) -> Result<(), Trouble> {
+        let control = &self.control;
+        let instance = placed_on(control, world).await?;
+        let connected = control.engines.connect(&instance).await?;
+        let held = &world.credentials;
+        let mut logins = held.retired.clone();
+        for access in held.accesses.values() {
+            logins.extend([access.login_a.clone(), access.login_b.clone()]);
+        }
+        logins.push(held.migrator_login.clone());
+        let (name, stamp) = (world.server_name()?, world.stamp(control.identity.id)?);
+        let fence = control.fence(step.epoch, &step.id.to_string());
+        let engine = &connected.engine;
+        engine
+            .disable_logins(name, &stamp, &logins, &fence, &step.gate)
+            .await?;
+        Ok(())
     }
 
     fn quarantine(
@@ -186,6 +222,10 @@ impl Close {
             Ok::<_, Trouble>(())
         };
         match released.await {
+            Err(trouble) if is_missing(&trouble) => Ok(Next::go(
+                CloseState::Forget,
+                "there is nothing left to give up",
+            )),
             Ok(()) => Ok(Next::go(
                 CloseState::Forget,
                 "the name is given up; the data stays",
@@ -229,4 +269,8 @@ impl Close {
         let message = format!("forgotten; the server keeps {kept:?} with its data");
         Ok(Next::done(serde_json::Value::Null, message).also(also))
     }
+}
+
+fn is_missing(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Engine(error) if matches!(error.fault, Fault::Missing { .. }))
 }

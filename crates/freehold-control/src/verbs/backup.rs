@@ -163,6 +163,8 @@ pub async fn restore(
     archive: impl AsyncRead + Unpin + Send,
 ) -> Result<RestoreReport> {
     refuse_unless_empty(store).await?;
+    // The log is put in order at the end, which reads it by its indexes.
+    freehold_audit::define(store).await.map_err(store_error)?;
     let mut lines = BufReader::new(archive);
     let mut text = String::new();
     let mut writes: Vec<Write> = Vec::new();

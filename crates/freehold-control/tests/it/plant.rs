@@ -1,11 +1,20 @@
 //! A control plane with a real PostgreSQL server beside it, for one test.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use freehold_api::{ApplyReport, ApplyRequest, BindingRead, BindingSecret, TokenCreate, TokenKind};
+use freehold_api::{
+    ApplyReport, ApplyRequest, BindingRead, BindingSecret, MigrateRequest, TokenCreate, TokenKind,
+};
 use freehold_control::{Caller, Control, Options};
 use freehold_model::{
-    Gate, Kind, Name, Resource, ResourceKey, Result, SystemClock, SystemEntropy, kinds::Role,
+    Clock, Gate, Kind, Name, OperationId, Resource, ResourceKey, Result, SystemClock,
+    SystemEntropy,
+    kinds::{OperationPhase, OperationView, Role},
 };
 use freehold_store::{SqliteStore, StoreHandle};
 use freehold_testing::postgres::Server;
@@ -24,6 +33,26 @@ pub(crate) struct Plant {
     pub(crate) directory: TempDir,
     shutdown: CancellationToken,
     running: Option<JoinHandle<()>>,
+    setup: Setup,
+}
+
+/// What a plant can be made with.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) gate: Gate,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Where the store's file is; beside the plant's other files when absent.
+    pub(crate) store: Option<PathBuf>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            gate: Gate::open(),
+            clock: Arc::new(SystemClock),
+            store: None,
+        }
+    }
 }
 
 pub(crate) fn name(text: &str) -> Name {
@@ -105,24 +134,20 @@ spec:
 impl Plant {
     /// A control plane on one SQLite file that runs until the plant is dropped.
     pub(crate) async fn start() -> Self {
-        Self::start_with(Gate::open()).await
+        Self::start_on(Server::start(), Setup::default()).await
     }
 
-    pub(crate) async fn start_with(gate: Gate) -> Self {
-        let server = Server::start();
+    pub(crate) async fn start_on(server: Server, setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("state.db");
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let store = SqliteStore::open(&path, clock, entropy).expect("a store");
-        let store = StoreHandle::new(store);
-        let (control, admin) = open(&store, directory.path().to_owned(), "one", gate).await;
-        let shutdown = CancellationToken::new();
-        let running = Some(spawn(&control, &shutdown));
         std::fs::write(
             directory.path().join("pg-password"),
             server.superuser_password(),
         )
         .expect("a file in a temporary directory");
+        let store = setup.open_store(directory.path());
+        let (control, admin) = open(&store, directory.path().to_owned(), "one", &setup).await;
+        let shutdown = CancellationToken::new();
+        let running = Some(spawn(&control, &shutdown));
         Self {
             control,
             admin,
@@ -131,15 +156,115 @@ impl Plant {
             directory,
             shutdown,
             running,
+            setup,
         }
+    }
+
+    /// Ends the control plane, does something to its files, and starts it again.
+    pub(crate) async fn restart_after(self, between: impl FnOnce(&Path)) -> Self {
+        let (server, directory, setup) = self.halt().await;
+        between(directory.path());
+        let store = setup.open_store(directory.path());
+        let (control, admin) = open(&store, directory.path().to_owned(), "one", &setup).await;
+        let shutdown = CancellationToken::new();
+        let running = Some(spawn(&control, &shutdown));
+        Self {
+            control,
+            admin,
+            store,
+            server,
+            directory,
+            shutdown,
+            running,
+            setup,
+        }
+    }
+
+    /// Ends the control plane and closes its store.
+    async fn halt(mut self) -> (Server, TempDir, Setup) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.take() {
+            running.await.expect("control stops without a panic");
+        }
+        let Self {
+            server,
+            directory,
+            setup,
+            ..
+        } = self;
+        (server, directory, setup)
     }
 
     /// Another server of the same control plane, running beside the first.
     pub(crate) async fn second(&self, called: &str) -> Control {
         let directory = self.directory.path().to_owned();
-        let (control, _) = open(&self.store, directory, called, Gate::open()).await;
+        let setup = Setup {
+            gate: Gate::open(),
+            ..self.setup.clone()
+        };
+        let (control, _) = open(&self.store, directory, called, &setup).await;
         spawn(&control, &self.shutdown);
         control
+    }
+
+    /// The platform's half with the instance at another address than the server's own.
+    pub(crate) fn platform_at(&self, port: u16, extra: &str) -> String {
+        let own = format!("port: {}", self.server.port());
+        self.platform(extra).replace(&own, &format!("port: {port}"))
+    }
+
+    /// Waits for an operation to reach a phase of rest.
+    pub(crate) async fn ended(&self, id: OperationId) -> OperationView {
+        let mut last = None;
+        let waiting = async {
+            loop {
+                let mut news = self.control.news();
+                let found = self.control.operation_get(&self.admin, id).await;
+                let found = found.expect("an operation that was requested");
+                if found.spec.phase.is_final() || found.spec.phase == OperationPhase::NeedsAttention
+                {
+                    return found;
+                }
+                last = Some(found);
+                let _ = tokio::time::timeout(Duration::from_millis(500), news.changed()).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("the operation never ended; last seen: {last:#?}"),
+        }
+    }
+
+    /// Uploads scripts and asks for their migration.
+    pub(crate) async fn migrate(
+        &self,
+        database: &ResourceKey,
+        scripts: &[(&str, &str)],
+    ) -> OperationId {
+        let files = scripts.iter().map(|(path, text)| (*path, *text));
+        let bundle = freehold_migrate::Bundle::from_files(files).expect("a bundle");
+        let digest = bundle.digest().clone();
+        self.control
+            .bundle_put(&self.admin, &digest, bundle.to_archive())
+            .await
+            .expect("accepted");
+        let asked = MigrateRequest {
+            bundle: digest,
+            reason: "a test".to_owned(),
+        };
+        let started = self.control.migration_submit(&self.admin, database, asked);
+        started.await.expect("accepted").operation
+    }
+
+    /// A usable database and its workload's credential.
+    pub(crate) async fn provisioned(&self, manifest: &str) -> BindingSecret {
+        self.apply(&self.platform("")).await;
+        self.apply(manifest).await;
+        self.ready(&key(Kind::Database, Some("shop"), "orders"))
+            .await;
+        self.ready(&key(Kind::Access, Some("shop"), "orders-api"))
+            .await;
+        self.binding("shop", "orders-api").await
     }
 
     pub(crate) fn platform(&self, extra: &str) -> String {
@@ -239,9 +364,13 @@ impl Plant {
     }
 }
 
-impl Drop for Plant {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
+impl Setup {
+    fn open_store(&self, directory: &Path) -> StoreHandle {
+        let path = self.store.clone();
+        let path = path.unwrap_or_else(|| directory.join("state.db"));
+        let entropy = Arc::new(SystemEntropy);
+        let store = SqliteStore::open(&path, self.clock.clone(), entropy);
+        StoreHandle::new(store.expect("a store"))
     }
 }
 
@@ -261,15 +390,16 @@ async fn open(
     store: &StoreHandle,
     directory: PathBuf,
     called: &str,
-    gate: Gate,
+    setup: &Setup,
 ) -> (Control, Caller) {
     let runner = freehold_testing::binary::freehold();
     let mut options = Options::new(called, directory.clone(), runner);
-    options.gate = gate;
+    options.gate = setup.gate.clone();
     options.reconcile_interval = Duration::from_secs(1);
     options.drift_interval = Duration::from_secs(2);
-    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-    let started = Control::start(store.clone(), clock, entropy, options)
+    options.trouble_pause = Duration::from_secs(1);
+    let entropy = Arc::new(SystemEntropy);
+    let started = Control::start(store.clone(), setup.clock.clone(), entropy, options)
         .await
         .expect("a control plane");
     let token = std::fs::read_to_string(directory.join("bootstrap-token")).expect("its token");
