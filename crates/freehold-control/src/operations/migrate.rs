@@ -123,11 +123,8 @@ impl Operation for Migrate {
         match state {
             MigrateState::Prepare { bundle }
             | MigrateState::Open { bundle, .. }
-            | MigrateState::Run { bundle, .. } => Cancel::Undo(MigrateState::Close {
-                bundle,
-                outcome: MigrateOutcome::Cancelled,
-            }),
-            MigrateState::Close {
+            | MigrateState::Run { bundle, .. }
+            | MigrateState::Close {
                 bundle,
                 outcome: MigrateOutcome::Cancelled,
             } => Cancel::Undo(MigrateState::Close {
@@ -255,9 +252,15 @@ impl Migrate {
             .map_err(Trouble::Control)?
             .clone_into(&mut target.database);
         target.application_name = format!("freehold/op/{}", step.id);
-        step.gate.before("run migrations").await.map_err(lost)?;
+        step.gate
+            .before("run migrations")
+            .await
+            .map_err(|fault| lost(&fault))?;
         let outcome = runner::run(control, step, &target, bundle, bytes).await?;
-        step.gate.after("run migrations").await.map_err(lost)?;
+        step.gate
+            .after("run migrations")
+            .await
+            .map_err(|fault| lost(&fault))?;
         Ok(outcome)
     }
 
@@ -373,7 +376,7 @@ fn place(step: &StepContext) -> Place {
     Place::new("operations", &step.id.to_string(), "migrator")
 }
 
-fn lost(fault: freehold_model::InjectedFault) -> RunTrouble {
+fn lost(fault: &freehold_model::InjectedFault) -> RunTrouble {
     RunTrouble::Lost(fault.to_string())
 }
 

@@ -6,12 +6,12 @@ use freehold_model::{
     kinds::{Database, Instance, Placement},
 };
 use freehold_plan::naming;
-use freehold_store::Batch;
+use freehold_store::{Batch, Write};
 use freehold_workflow::{Cancel, Next, Operation, StepContext, StepError};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{from_control, from_trouble, tell, world};
+use super::{from_control, from_trouble, placing::Placing, tell, world};
 use crate::{
     converge::{Acting, Trouble},
     credentials::batch_of,
@@ -118,24 +118,45 @@ impl Provision {
             .decide_placement(&environment, &team, &database, &world.class)
             .await
             .map_err(from_control)?;
+        match placing.promise(&database).map_err(from_control)? {
+            None => Ok(self.wait_for_room(step, &database, &placing).await),
+            Some((instance, promise)) => {
+                let status = database.status.get_or_insert_default();
+                let name = naming::database_name(&environment, &team, &key.name);
+                status.database_name = Some(name);
+                self.promised(step, database, &placing, instance, promise)
+            }
+        }
+    }
+
+    /// Nothing fits: say why and look again, at growing intervals.
+    async fn wait_for_room(
+        &self,
+        step: &StepContext,
+        database: &Database,
+        placing: &Placing,
+    ) -> Next<ProvisionState> {
+        let decision = &placing.decision;
+        let way_out = decision.way_out.as_ref().map(ToString::to_string);
+        let message = format!("{} {}", decision.summary(), way_out.unwrap_or_default());
+        let (kind, no) = (ConditionType::Placed, ConditionStatus::False);
+        tell(&self.control, step, kind, no, "NoCandidate", &message).await;
+        let asked = database.metadata.creation_timestamp.unwrap_or(step.now);
+        let until = step.now + placing_pause(step.now.duration_since(asked));
+        Next::wait(ProvisionState::Place, until, message)
+    }
+
+    /// The choice, the promise of room and the database's status, saved together.
+    fn promised(
+        &self,
+        step: &StepContext,
+        mut database: Database,
+        placing: &Placing,
+        instance: &Instance,
+        promise: Write,
+    ) -> Result<Next<ProvisionState>, StepError> {
+        let control = &self.control;
         let summary = placing.decision.summary();
-        let Some((instance, promise)) = placing.promise(&database).map_err(from_control)? else {
-            let way_out = placing.decision.way_out.as_ref().map(ToString::to_string);
-            let message = format!("{summary} {}", way_out.unwrap_or_default());
-            let kind = ConditionType::Placed;
-            tell(
-                control,
-                step,
-                kind,
-                ConditionStatus::False,
-                "NoCandidate",
-                &message,
-            )
-            .await;
-            let asked = database.metadata.creation_timestamp.unwrap_or(step.now);
-            let until = step.now + placing_pause(step.now.duration_since(asked));
-            return Ok(Next::wait(ProvisionState::Place, until, message));
-        };
         let now = control.clock.now();
         let generation = database.metadata.generation;
         let Some(instance_uid) = instance.metadata.uid else {
@@ -149,29 +170,13 @@ impl Provision {
             reason: summary.clone(),
             load: placing.request.load,
         });
-        let name = naming::database_name(&environment, &team, &key.name);
-        status.database_name = Some(name);
         let conditions = &mut status.conditions;
-        let yes = ConditionStatus::True;
-        conditions.set(
-            ConditionType::Placed,
-            yes,
-            "Placed",
-            summary.clone(),
-            now,
-            generation,
-        );
-        let kind = ConditionType::Ready;
+        let (kind, yes) = (ConditionType::Placed, ConditionStatus::True);
+        conditions.set(kind, yes, "Placed", summary.clone(), now, generation);
+        let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
         let message = "The database is being made.";
-        conditions.set(
-            kind,
-            ConditionStatus::False,
-            "Provisioning",
-            message,
-            now,
-            generation,
-        );
-        let mut entry = control.journal.internal("database.place", &key);
+        conditions.set(kind, no, "Provisioning", message, now, generation);
+        let mut entry = control.journal.internal("database.place", &database.key());
         entry.operation = Some(step.id);
         entry.details = serde_json::json!({ "instance": instance.metadata.name, "why": summary });
         let unchanged = records::unchanged(instance);
@@ -188,11 +193,8 @@ impl Provision {
         let state = ProvisionState::Reserve {
             instance: instance_uid,
         };
-        Ok(Next::go(
-            state,
-            format!("placed on {}: {summary}", instance.metadata.name),
-        )
-        .also(also))
+        let message = format!("placed on {}: {summary}", instance.metadata.name);
+        Ok(Next::go(state, message).also(also))
     }
 
     async fn reserve(

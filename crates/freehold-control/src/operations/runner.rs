@@ -114,7 +114,7 @@ pub(super) async fn run(
     }
     match last {
         Some(RunEvent::Finished { report }) => Ok(succeeded(report)),
-        Some(RunEvent::Failed { failure }) => Err(failed(failure)),
+        Some(RunEvent::Failed { failure }) => Err(failed(&failure)),
         _ => Err(lost(complaints.trim())),
     }
 }
@@ -233,8 +233,8 @@ fn succeeded(report: RunReport) -> MigrateOutcome {
     }
 }
 
-fn failed(failure: RunFailure) -> RunTrouble {
-    match &failure {
+fn failed(failure: &RunFailure) -> RunTrouble {
+    match failure {
         RunFailure::Cancelled { .. } => lost("it was stopped"),
         RunFailure::Connect {
             message,
