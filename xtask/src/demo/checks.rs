@@ -8,10 +8,6 @@ pub(crate) struct Checks {
     broken: Vec<String>,
 }
 
-#[expect(
-    dead_code,
-    reason = "the vocabulary for steps; not every story uses all of it"
-)]
 impl Checks {
     /// Claims something that is true or not.
     pub(crate) fn that(&mut self, claim: &str, holds: bool) {

@@ -12,7 +12,8 @@ mod checks;
 mod steps;
 mod world;
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use clap::Args;
@@ -53,7 +54,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         return Err("the demo has no steps yet".to_owned());
     }
     let (interrupted, interruptions) = mpsc::channel();
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
     ctrlc::set_handler(move || {
+        raised.store(true, Ordering::Relaxed);
         let _ = interrupted.send(());
     })
     .map_err(|error| format!("cannot listen for Ctrl-C: {error}"))?;
@@ -61,8 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     install::run()?;
     let root = workspace::root();
     command::run(command::cargo(&root).args(["build", "--locked", "--package", "freehold"]))?;
-    let mut world = World::new(&root)?;
-    tell(steps, &mut world, &interruptions)?;
+    let mut world = World::new(&root, flag)?;
+    world.start_keeper()?;
+    tell(steps, &mut world)?;
     if arguments.exit {
         return Ok(());
     }
@@ -76,11 +81,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 }
 
 /// Runs the steps in order up to the first that fails; what follows builds on it.
-fn tell(steps: &[Step], world: &mut World, interruptions: &mpsc::Receiver<()>) -> Result {
+fn tell(steps: &[Step], world: &mut World) -> Result {
     let start = Instant::now();
     let mut checked = 0;
     for (number, step) in (1..).zip(steps) {
-        if interruptions.try_recv().is_ok() {
+        if world.is_interrupted() {
             return Err(format!("interrupted before step {number}"));
         }
         println!("\n━━ {number}/{} {}", steps.len(), step.title);
@@ -89,6 +94,9 @@ fn tell(steps: &[Step], world: &mut World, interruptions: &mpsc::Receiver<()>) -
         let mut checks = Checks::default();
         let ended = (step.run)(world, &mut checks).and_then(|()| checks.verdict());
         if let Err(error) = ended {
+            if world.is_interrupted() {
+                return Err(format!("interrupted in step {number}"));
+            }
             for (name, log) in world.logs() {
                 println!("\n--- the end of {name}'s log\n{log}");
             }
@@ -110,11 +118,9 @@ mod tests {
     use super::*;
 
     fn told(steps: &[Step]) -> Result {
-        let (_sender, interruptions) = mpsc::channel();
         tell(
             steps,
-            &mut World::new(&workspace::root()).unwrap(),
-            &interruptions,
+            &mut World::new(&workspace::root(), Arc::default()).unwrap(),
         )
     }
 

@@ -1,0 +1,2 @@
+INSERT INTO ownership (id, team)
+SELECT product_id, 'monitoring' FROM product;

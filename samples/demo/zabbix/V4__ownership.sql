@@ -1,0 +1,10 @@
+-- Who looks after which host and template.
+CREATE TABLE ownership (
+    id    bigint PRIMARY KEY,
+    team  varchar(63) NOT NULL,
+    since timestamptz NOT NULL DEFAULT now()
+);
+
+ALTER TABLE ownership ADD FOREIGN KEY (id) REFERENCES hosts (hostid) ON DELETE CASCADE;
+
+CREATE INDEX ownership_by_team ON ownership (team);

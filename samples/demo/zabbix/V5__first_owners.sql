@@ -1,0 +1,2 @@
+INSERT INTO ownership (id, team)
+SELECT hostid, 'monitoring' FROM hosts;

@@ -1,0 +1,152 @@
+//! What somebody does behind Freehold's back.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::super::world::{Ended, print_indented};
+use super::super::{Checks, Step, World};
+use super::{COLLECTOR, admin, json, mona};
+use crate::Result;
+
+pub(super) const REPAIR: Step = Step {
+    title: "Grant something by hand, behind its back",
+    meaning: "Somebody with the server's superuser lets everybody read the users table and makes an intern an owner. It is found, taken back, and written down.",
+    run: repair,
+};
+
+const GRANTS: &str = "GRANT SELECT ON ownership TO PUBLIC; CREATE ROLE intern LOGIN; GRANT monitoring_monitor_owner TO intern";
+/// Whether either of them still holds.
+const HOLDS: &str = "SELECT has_table_privilege('intern', 'ownership', 'SELECT') OR pg_has_role('intern', 'monitoring_monitor_owner', 'MEMBER')";
+
+fn repair(world: &mut World, checks: &mut Checks) -> Result {
+    mona(world);
+    let server = Server::of(world)?;
+    println!("   postgres$ psql monitoring_monitor -c '{GRANTS}'");
+    server.psql(world, GRANTS)?.show().well()?;
+    let holds = server.psql(world, HOLDS)?.well()?;
+    checks.equal("the grants hold for now", &holds.stdout.trim(), &"t");
+
+    let mut seen = String::new();
+    world.until("the difference is seen", Duration::from_secs(60), |world| {
+        let Ok(ended) =
+            world.end(Command::new(world.program()).args(["describe", "database", "monitor"]))
+        else {
+            return false;
+        };
+        seen = ended.stdout;
+        seen.contains("DifferencesFound")
+    })?;
+    println!("   mona$ freehold describe database monitor");
+    print_indented(seen.lines().filter(|line| line.contains("Drifted")));
+    checks.contains(
+        "the grant to everybody is named",
+        &seen,
+        "PUBLIC has SELECT on table public.ownership",
+    );
+    checks.contains(
+        "and the new owner",
+        &seen,
+        "\"intern\" is a member of \"monitoring_monitor_owner\"",
+    );
+    world.until("it is repaired", Duration::from_secs(60), |world| {
+        server
+            .psql(world, HOLDS)
+            .is_ok_and(|ended| ended.stdout.trim() == "f")
+    })?;
+    checks.that("both are taken back in the server", true);
+    world.until(
+        "nothing differs any more",
+        Duration::from_secs(60),
+        |world| {
+            world
+                .end(Command::new(world.program()).args(["describe", "database", "monitor"]))
+                .is_ok_and(|ended| ended.stdout.contains("InAgreement"))
+        },
+    )?;
+    world
+        .freehold(&["describe", "database", "monitor"])?
+        .show_only(&["Drifted"]);
+
+    admin(world);
+    let mut log = serde_json::Value::Null;
+    world.until(
+        "the repair is in the log",
+        Duration::from_secs(30),
+        |world| {
+            let words = [
+                "audit", "list", "--action", "drift.", "-o", "json", "--limit", "1",
+            ];
+            let Ok(ended) = world.end(Command::new(world.program()).args(words)) else {
+                return false;
+            };
+            log = json(&ended).unwrap_or_default();
+            log["items"][0]["action"] == "drift.repair"
+        },
+    )?;
+    world
+        .freehold(&["audit", "list", "--action", "drift.", "--limit", "1"])?
+        .show();
+    let differences = log["items"][0]["details"]["differences"].to_string();
+    checks.that(
+        "the log says what was repaired",
+        differences.contains("grant.extra:public.ownership:PUBLIC")
+            && differences.contains("member.extra:monitoring_monitor_owner:intern"),
+    );
+    Ok(())
+}
+
+/// The server on which the database lies, as its superuser sees it.
+struct Server {
+    port: String,
+    password_file: PathBuf,
+}
+
+impl Server {
+    fn of(world: &World) -> Result<Self> {
+        let binding = world
+            .end(Command::new(world.program()).args(["get", "binding", COLLECTOR, "-o", "json"]))?
+            .well()?;
+        let port = json(&binding)?["status"]["port"].to_string();
+        let instances = world.path().join("data/freehold/instances");
+        let entries = fs::read_dir(&instances)
+            .map_err(|error| format!("cannot read {}: {error}", instances.display()))?;
+        let directory = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| {
+                fs::read_to_string(path.join("data/freehold.conf"))
+                    .is_ok_and(|conf| conf.lines().any(|line| line == format!("port = {port}")))
+            })
+            .ok_or_else(|| format!("no instance listens on port {port}"))?;
+        Ok(Self {
+            port,
+            password_file: directory.join("superuser.password"),
+        })
+    }
+
+    fn psql(&self, world: &World, statements: &str) -> Result<Ended> {
+        let password = fs::read_to_string(&self.password_file)
+            .map_err(|error| format!("cannot read the superuser's password: {error}"))?;
+        let mut psql = Command::new("psql");
+        psql.args([
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port,
+        ])
+        .args([
+            "-U",
+            "postgres",
+            "-d",
+            "monitoring_monitor",
+            "-c",
+            statements,
+        ]);
+        world.end_with(&mut psql, "PGPASSWORD", password.trim())
+    }
+}

@@ -1,0 +1,144 @@
+//! The other team tries what it must not.
+
+use super::super::{Checks, Step, World};
+use super::{admin, mona, sam};
+use crate::Result;
+
+pub(super) const HIJACK: Step = Step {
+    title: "Let the other team try to take it",
+    meaning: "Every attempt is refused in the words that a thing that does not exist would get, so that not even its existence leaks, and stands in the log.",
+    run: hijack,
+};
+
+const ATTEMPTS: &[&[&str]] = &[
+    &["apply", "-f", "hijack.yaml"],
+    &[
+        "apply",
+        "-f",
+        "monitor.yaml",
+        "--team",
+        "monitoring",
+        "--force",
+    ],
+    &["get", "database", "monitor", "--team", "monitoring"],
+    &[
+        "get",
+        "binding",
+        "monitor-collector",
+        "--team",
+        "monitoring",
+        "-o",
+        "yaml",
+    ],
+    &["run", "monitor", "--team", "monitoring", "--", "env"],
+    &["migrate", "apply", "monitor", "--team", "monitoring"],
+    &[
+        "delete",
+        "database",
+        "monitor",
+        "--team",
+        "monitoring",
+        "--yes",
+    ],
+];
+
+fn hijack(world: &mut World, checks: &mut Checks) -> Result {
+    mona(world);
+    let before = world
+        .freehold(&["get", "database", "monitor", "-o", "yaml"])?
+        .well()?;
+    let binding = world.freehold(&[
+        "binding",
+        "export",
+        "monitor",
+        "--access",
+        "monitor-collector",
+        "--form",
+        "json",
+    ])?;
+    let secret = secret_of(&binding.stdout)?;
+    sam(world);
+    for attempt in ATTEMPTS {
+        let ended = world.freehold(attempt)?.show_only(&["error:"]);
+        let said = ended.said();
+        let what = attempt
+            .iter()
+            .take(2)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ");
+        checks.that(
+            &format!("`{what}` is refused (status 3 or 4) and says nothing of the other team's"),
+            matches!(ended.code, Some(3 | 4))
+                && !["127.0.0.1", "pg-1", "monitoring_monitor", secret.as_str()]
+                    .iter()
+                    .any(|leak| said.contains(leak)),
+        );
+    }
+    let real = world.freehold(&["get", "database", "monitor", "--team", "monitoring"])?;
+    let invented = world.freehold(&["get", "database", "monitor", "--team", "invented"])?;
+    let plain = |text: &str| -> String {
+        let lines = text.lines().filter(|line| !line.starts_with("request:"));
+        lines
+            .collect::<Vec<_>>()
+            .join("\n")
+            .replace("invented", "monitoring")
+    };
+    checks.equal(
+        "the answer is the one that a team that does not exist gets",
+        &plain(&real.stderr),
+        &plain(&invented.stderr),
+    );
+    let own = world
+        .freehold(&["get", "databases", "-A", "-o", "name"])?
+        .show()
+        .well()?;
+    checks.that(
+        "of all teams' databases the team sees its own",
+        own.stdout.lines().count() == 1 && own.stdout.contains("orders"),
+    );
+    mona(world);
+    let after = world
+        .freehold(&["get", "database", "monitor", "-o", "yaml"])?
+        .well()?;
+    checks.equal(
+        "what the owner declared is as it was",
+        &spec_of(&after.stdout),
+        &spec_of(&before.stdout),
+    );
+    admin(world);
+    let log = world
+        .freehold(&[
+            "audit", "list", "--actor", "sam", "-o", "wide", "--limit", "20",
+        ])?
+        .show_only(&["INDEX", "refused"])
+        .well()?;
+    checks.that(
+        "the attempts to change something stand in the log",
+        log.stdout.matches("refused").count() >= 4,
+    );
+    Ok(())
+}
+
+/// The part of a resource that its owner wrote, and what identifies it.
+fn spec_of(yaml: &str) -> Vec<String> {
+    let lines = yaml.lines().take_while(|line| !line.starts_with("status:"));
+    lines.map(str::to_owned).collect()
+}
+
+/// The password in an exported binding, to look for where it must not be.
+fn secret_of(text: &str) -> Result<String> {
+    let binding: serde_json::Value = serde_json::from_str(text)
+        .map_err(|error| format!("the binding is no JSON: {error}\n{text}"))?;
+    find(&binding)
+        .filter(|password| password.len() >= 16)
+        .ok_or_else(|| "the binding holds no password".to_owned())
+}
+
+fn find(value: &serde_json::Value) -> Option<String> {
+    let fields = value.as_object()?;
+    match fields.get("password") {
+        Some(serde_json::Value::String(password)) => Some(password.clone()),
+        _ => fields.values().find_map(find),
+    }
+}
