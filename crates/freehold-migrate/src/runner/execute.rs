@@ -16,12 +16,15 @@ use super::{
     history_table::NewRow,
     lock,
     message::{Message, Own, Piece, Spot, pieces},
+    run_own,
 };
 use crate::{Mode, Script, Statement, StatementClass};
 
 /// More notices than this of one script are only counted.
 const NOTICES_MAX: usize = 100;
 const EXCERPT_CHARS: usize = 160;
+/// How a transaction is opened that the script does not open itself.
+const PLAIN_OPENING: &str = "BEGIN";
 
 /// One script on its way.
 pub(super) struct Execution<'r, 'b, S, O> {
@@ -30,6 +33,8 @@ pub(super) struct Execution<'r, 'b, S, O> {
     pub(super) stop: &'r Stop,
     pub(super) observer: &'r mut O,
     pub(super) script: &'r Script<'b>,
+    /// What puts the session back to what a new one has, before the script.
+    pub(super) reset: &'r [String],
     pub(super) rank: i32,
     pub(super) rows: u64,
     pub(super) notices: usize,
@@ -62,8 +67,18 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         );
         let pieces = pieces(script);
         if matches!(pieces.as_slice(), [] | [Piece::Batch(_)]) {
-            return self.send(Message::whole(script, opening, &closing)).await;
+            // The reset goes with the script: a round trip less, and it is in the transaction. An
+            // opening that sets an isolation level must be the first statement, so there it goes ahead.
+            let mut lead: Vec<&str> = Vec::new();
+            if opening == PLAIN_OPENING {
+                lead.extend(self.reset.iter().map(String::as_str));
+            } else {
+                self.restore().await?;
+            }
+            lead.push(opening);
+            return self.send(Message::whole(script, &lead, &closing)).await;
         }
+        self.restore().await?;
         self.send(Message::opening(opening)).await?;
         for piece in pieces {
             let last = match piece {
@@ -85,6 +100,15 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             self.progress(last).await;
         }
         self.send(Message::closing(&closing)).await
+    }
+
+    /// Puts the session back in a message of its own.
+    async fn restore(&mut self) -> Result<(), RunFailure> {
+        if self.reset.is_empty() {
+            return Ok(());
+        }
+        let doing = "reset the session between two scripts";
+        run_own(self.session, &self.reset.join(";\n"), doing).await
     }
 
     /// Sends one message of the transaction; on failure the transaction is ended.
@@ -152,6 +176,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     /// Statement by statement, outside a transaction.
     async fn bare(&mut self) -> Result<(), RunFailure> {
         let script = self.script;
+        self.restore().await?;
         if !lock::is_held(self.session, self.seat.lock_id).await? {
             return Err(RunFailure::Server {
                 doing: format!("run {} outside a transaction", script.path),

@@ -114,14 +114,16 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// A whole script.
-    pub(super) fn whole(script: &Script<'a>, opening: &str, closing: &str) -> Self {
+    /// A whole script. `lead` are statements of ours that come first; the last opens the transaction.
+    pub(super) fn whole(script: &Script<'a>, lead: &[&str], closing: &str) -> Self {
         let body = 0..script.statements.len();
         let body_text = body_text(script, &body);
-        let mut text = String::with_capacity(opening.len() + body_text.len() + closing.len() + 4);
-        text.push_str(opening);
-        text.push_str(";\n");
-        let lead_bytes = text.len();
+        let lead_bytes: usize = lead.iter().map(|own| own.len() + 2).sum();
+        let mut text = String::with_capacity(lead_bytes + body_text.len() + closing.len() + 2);
+        for own in lead {
+            text.push_str(own);
+            text.push_str(";\n");
+        }
         text.push_str(body_text);
         if !body_text.is_empty() {
             text.push_str(";\n");
@@ -130,7 +132,7 @@ impl<'a> Message<'a> {
         Self {
             text: Cow::Owned(text),
             lead_bytes,
-            lead_statements: 1,
+            lead_statements: lead.len(),
             body,
             body_bytes: body_text.len(),
             tail: TAIL,
@@ -246,7 +248,7 @@ mod tests {
     fn positions_and_counts_lead_back_to_the_script() {
         let text = "-- ä\nselect 'ö'; select bad; select 3";
         let script = script(text);
-        let message = Message::whole(&script, "BEGIN", "A;B;INSERT x;COMMIT");
+        let message = Message::whole(&script, &["BEGIN"], "A;B;INSERT x;COMMIT");
         let bad = text.find("bad").expect("it is there");
         let position = message
             .text
@@ -279,6 +281,32 @@ mod tests {
         assert_eq!(
             plain.locate(&script, &error(None), Some(1)),
             Spot::At(script.statements[2].start)
+        );
+    }
+
+    #[test]
+    fn statements_of_ours_before_the_opening_do_not_move_the_scripts_places() {
+        let text = "CREATE TABLE a ();\nCREATE TABLE b ();\n";
+        let script = script(text);
+        let message = Message::whole(
+            &script,
+            &["RESET ALL", "CLOSE ALL", "BEGIN"],
+            "A;B;C;COMMIT",
+        );
+        let second = text.find("CREATE TABLE b").expect("it is there");
+        assert_eq!(
+            message.locate(&script, &error(None), Some(4)),
+            Spot::At(second)
+        );
+        let position = message.text.find("CREATE TABLE b").expect("it is there") + 1;
+        let position = u32::try_from(position).ok();
+        assert_eq!(
+            message.locate(&script, &error(position), Some(0)),
+            Spot::At(second)
+        );
+        assert_eq!(
+            message.locate(&script, &error(None), Some(1)),
+            Spot::Own(Own::Opening)
         );
     }
 }

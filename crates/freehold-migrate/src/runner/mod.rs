@@ -222,9 +222,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         let mut before: Option<&Script<'_>> = None;
         for (index, script) in scripts.iter().enumerate() {
             self.stop.check(None)?;
-            if let Some(before) = before {
-                seat.reset(self.session, before).await?;
-            }
+            let reset = before.map_or_else(Vec::new, |before| seat.reset(before));
             before = Some(script);
             let file = script.path.to_owned();
             let started = RunEvent::ScriptStarted {
@@ -235,7 +233,9 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             observer.observe(started).await;
             // The lock keeps others from adding ranks.
             let rank = plan.last_rank + 1 + i32::try_from(index).unwrap_or(i32::MAX);
-            let applied = self.run_script(seat, script, rank, observer).await?;
+            let applied = self
+                .run_script(seat, script, &reset, rank, observer)
+                .await?;
             observer.observe(applied.finished()).await;
             report.applied.push(applied);
         }
@@ -247,6 +247,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         &mut self,
         seat: &Seat,
         script: &Script<'_>,
+        reset: &[String],
         rank: i32,
         observer: &mut impl Observer,
     ) -> Result<AppliedScript, RunFailure> {
@@ -257,6 +258,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             stop: &self.stop,
             observer,
             script,
+            reset,
             rank,
             rows: 0,
             notices: 0,
@@ -444,22 +446,23 @@ impl Seat {
     }
 
     /// Puts the session back to its beginnings. `DISCARD ALL` would give up the migration lock.
-    async fn reset<S: ScriptSession>(
-        &self,
-        session: &mut S,
-        after: &Script<'_>,
-    ) -> Result<(), RunFailure> {
-        let prepared = after
-            .statements
-            .iter()
-            .any(|statement| statement.class == StatementClass::Prepare);
-        let deallocate = if prepared { ";\nDEALLOCATE ALL" } else { "" };
-        let sql = format!(
-            "RESET SESSION AUTHORIZATION;\nRESET ALL;\n{};\nSET standard_conforming_strings = on;\n\
-             CLOSE ALL;\nUNLISTEN *;\nDISCARD TEMP;\nDISCARD SEQUENCES{deallocate}",
-            self.role
-        );
-        run_own(session, &sql, "reset the session between two scripts").await
+    fn reset(&self, after: &Script<'_>) -> Vec<String> {
+        let mut statements: Vec<String> = ["RESET SESSION AUTHORIZATION", "RESET ALL", &self.role]
+            .into_iter()
+            .chain([
+                "SET standard_conforming_strings = on",
+                "CLOSE ALL",
+                "UNLISTEN *",
+                "DISCARD TEMP",
+                "DISCARD SEQUENCES",
+            ])
+            .map(str::to_owned)
+            .collect();
+        let prepared = |statement: &crate::Statement| statement.class == StatementClass::Prepare;
+        if after.statements.iter().any(prepared) {
+            statements.push("DEALLOCATE ALL".to_owned());
+        }
+        statements
     }
 }
 
