@@ -26,6 +26,17 @@ pub(crate) struct Converged {
     pub(crate) finished_at: Timestamp,
 }
 
+/// How a pass begins on a database that was as declared when it was looked at last.
+pub(crate) enum Beginning {
+    /// It still is: the look was the whole pass.
+    Agrees(Converged),
+    /// It has drifted; saved before anything is repaired.
+    Drift(Batch),
+    /// Nothing to say beforehand: a declaration is applied for the first time, or it is only
+    /// observed, or it was said already.
+    Unsaid,
+}
+
 /// Why there was no convergence.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -108,22 +119,21 @@ impl Control {
         })
     }
 
-    /// What a repair is about to change, to be saved before anything is changed: a repair whose
-    /// worker is killed stands in the log all the same. `None` when there is nothing to repair, or
-    /// when it is not drift but a declaration that is applied for the first time.
+    /// Looks before a repair and gives what it is about to change, to be saved before anything is
+    /// changed: a repair whose worker is killed stands in the log all the same.
     pub(crate) async fn begin_repair(
         &self,
         world: &World,
         connected: &Connected,
         acting: &Acting<'_>,
-    ) -> Result<Option<Batch>, Trouble> {
+    ) -> Result<Beginning, Trouble> {
         let status = world.database.status.as_ref();
         let provisioned =
             status.is_some_and(|status| status.conditions.is_true(ConditionType::Provisioned));
         let begun = status.is_some_and(|status| is_begun(&status.conditions));
         let apply = world.database.spec.manage == Manage::Apply;
         if !apply || !provisioned || begun || !is_settled(world) {
-            return Ok(None);
+            return Ok(Beginning::Unsaid);
         }
         let desired = self.desired(world, LoginState::Disabled)?;
         let fence = self.fence(acting.epoch, acting.actor);
@@ -131,6 +141,12 @@ impl Control {
         let found = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
             .await?;
+        if found.is_empty() && world.credentials.retired.is_empty() {
+            return Ok(Beginning::Agrees(Converged {
+                differences: Vec::new(),
+                finished_at: self.clock.now(),
+            }));
+        }
         let known = status.map_or(&[][..], |status| &status.drift);
         // What is known and could not be repaired is tried again without a word.
         if found.iter().all(|found| {
@@ -138,7 +154,7 @@ impl Control {
                 .iter()
                 .any(|known| !known.repaired && known.key == found.key)
         }) {
-            return Ok(None);
+            return Ok(Beginning::Unsaid);
         }
         let mut database = world.database.clone();
         let (now, generation) = (self.clock.now(), database.metadata.generation);
@@ -149,7 +165,7 @@ impl Control {
         let conditions = &mut status.conditions;
         conditions.set(kind, yes, REPAIRING, message, now, generation);
         status.drift = found;
-        Ok(Some(Batch {
+        Ok(Beginning::Drift(Batch {
             writes: vec![records::put(&database)?],
             ..Batch::new()
         }))

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
-    converge::{Acting, Converged, Trouble},
+    converge::{Acting, Beginning, Converged, Trouble},
     credentials::batch_of,
     engines::Connected,
     operations::{Provision, ProvisionState},
@@ -360,7 +360,10 @@ async fn visit_under(
                 survey: Some(survey),
             };
             match control.begin_repair(&world, connected, &acting).await {
-                Ok(Some(begun)) => {
+                Ok(Beginning::Agrees(converged)) => {
+                    return told(control, pass, &world, instance, Ok(converged)).await;
+                }
+                Ok(Beginning::Drift(begun)) => {
                     if !saved(pass, begun).await? {
                         return Ok(Visit::Busy);
                     }
@@ -370,7 +373,7 @@ async fn visit_under(
                     };
                     world = begun;
                 }
-                Ok(None) => {}
+                Ok(Beginning::Unsaid) => {}
                 Err(trouble) => return told(control, pass, &world, instance, Err(trouble)).await,
             }
             control

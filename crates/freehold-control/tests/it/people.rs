@@ -31,7 +31,7 @@ async fn an_access_that_runs_out_is_closed_and_its_sessions_are_ended() {
              spec: {{database: orders, subject: {{workload: api}}, level: readOnly, expiresAt: '{until}', reason: a look}}\n"
         )
     };
-    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let end = freehold_model::Clock::now(&*clock) + jiff::SignedDuration::from_hours(1);
     plant.apply(&access(&end.to_string())).await;
     let visit = key(Kind::Access, Some("shop"), "visit");
     plant.ready(&visit).await;

@@ -134,7 +134,7 @@ const FAILS: [Fault; 2] = [Fault::FailBefore, Fault::FailAfter];
 
 #[test]
 fn provisioning_survives_a_kill_at_any_point() {
-    let report = check(Work::Provision, Adapter::Memory, &[Fault::Kill], (0, 3));
+    let report = check(Work::Provision, Adapter::Memory, &[Fault::Kill], (0, 4));
     report.assert_clean();
     let points: Vec<_> = report.points.iter().map(ToString::to_string).collect();
     for state in ["Reserve", "Credentials", "Create", "Done"] {
@@ -153,28 +153,28 @@ fn provisioning_survives_a_kill_at_any_point() {
 
 #[test]
 fn provisioning_survives_errors_before_and_after_each_effect() {
-    check(Work::Provision, Adapter::Memory, &FAILS, (1, 4)).assert_clean();
+    check(Work::Provision, Adapter::Memory, &FAILS, (1, 6)).assert_clean();
 }
 
 #[test]
 fn provisioning_steps_may_run_twice_and_kills_lose_nothing_in_sqlite() {
     let faults = [Fault::RunTwice, Fault::Kill];
-    check(Work::Provision, Adapter::Sqlite, &faults, (2, 9)).assert_clean();
+    check(Work::Provision, Adapter::Sqlite, &faults, (2, 14)).assert_clean();
 }
 
 #[test]
 fn a_provisioning_worker_that_wakes_up_late_changes_nothing() {
-    check(Work::Provision, Adapter::Memory, &[Fault::Sleep], (0, 6)).assert_clean();
+    check(Work::Provision, Adapter::Memory, &[Fault::Sleep], (0, 8)).assert_clean();
 }
 
 #[test]
 fn a_cancelled_provisioning_gives_name_and_room_back_whatever_happens() {
-    check(Work::GiveUp, Adapter::Memory, &Fault::ALL, (0, 2)).assert_clean();
+    check(Work::GiveUp, Adapter::Memory, &Fault::ALL, (0, 3)).assert_clean();
 }
 
 #[test]
 fn a_migration_survives_a_kill_at_any_point() {
-    check(Work::Migrate, Adapter::Memory, &[Fault::Kill], (0, 3)).assert_clean();
+    check(Work::Migrate, Adapter::Memory, &[Fault::Kill], (0, 4)).assert_clean();
 }
 
 #[test]

@@ -195,8 +195,8 @@ impl Shop {
     /// Asks for the database.
     pub(super) async fn provision(&self) -> OperationId {
         let report = self.apply(DATABASE).await;
-        let operations = report.applied.iter().filter_map(|a| a.operation);
-        operations.last().expect("an operation")
+        let mut operations = report.applied.iter().filter_map(|a| a.operation);
+        operations.next_back().expect("an operation")
     }
 
     pub(super) async fn apply(&self, manifests: &str) -> freehold_api::ApplyReport {
