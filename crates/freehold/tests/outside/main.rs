@@ -10,6 +10,7 @@
 )]
 
 mod audit;
+mod crowd;
 
 mod deaths;
 mod first_start;

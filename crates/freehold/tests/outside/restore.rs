@@ -1,8 +1,8 @@
-//! The control plane's own backup, taken while others write and restored elsewhere.
+//! The control plane's own backup, and a copy of its store that is a day old.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::plant::{Plant, database};
+use crate::plant::{Plant, copy, database, until};
 
 /// All that matters on the database server: databases, roles, rights, connection limits.
 fn server_side(plant: &Plant) -> String {
@@ -62,5 +62,50 @@ fn a_backup_taken_while_others_write_is_whole_and_goes_on_elsewhere() {
     plant.apply(&serving, &database("later"));
     let psql = ["run", "later", "--", "psql", "-XAtc", "SELECT 5"];
     assert_eq!(plant.ask(&serving, &psql).ok().trim(), "5");
+    serving.stop();
+}
+
+#[test]
+fn a_copy_of_yesterdays_store_changes_nothing_by_itself() {
+    let (plant, serving) = Plant::furnished();
+    serving.stop();
+    copy(&plant.path("data"), &plant.path("yesterday"));
+    // Today: one more access and one more database, which yesterday's store knows nothing of.
+    let serving = plant.serve("data", &[]);
+    let report = "---
+apiVersion: freehold.dev/v1alpha1
+kind: Workload
+metadata: {name: report, namespace: shop}
+spec: {}
+";
+    plant.apply(&serving, report);
+    let today = database("orders").replace(
+        "level: readWrite}]",
+        "level: readWrite}, {workload: report, level: readOnly}]",
+    );
+    plant.apply(&serving, &today);
+    plant.apply(&serving, &database("newer"));
+    serving.stop();
+    let before = server_side(&plant);
+
+    let config = plant.write(
+        "eager.toml",
+        "[server]\nreconcile_interval_seconds = 1\ndrift_interval_seconds = 1\n",
+    );
+    let serving = plant.serve("yesterday", &["--config", config.to_str().unwrap()]);
+    // It has looked at its databases when it says something of the one that moved on.
+    let shown = until("the old store notices that the server moved on", || {
+        let found = plant
+            .ask(&serving, &["get", "db", "orders", "-o", "json"])
+            .json();
+        let conditions = found["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        (ready["status"] != "True").then(|| found.to_string())
+    });
+    assert_eq!(
+        server_side(&plant),
+        before,
+        "yesterday's store undid today: {shown}"
+    );
     serving.stop();
 }
