@@ -2,4 +2,5 @@
 
 mod fixture;
 mod processes;
+mod refusing;
 mod running;
