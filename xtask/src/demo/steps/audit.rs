@@ -89,7 +89,7 @@ fn tamper(world: &mut World, checks: &mut Checks) -> Result {
     let (changed, line, index) = change_a_byte(&text)?;
     world.write("changed.jsonl", &changed)?;
     println!(
-        "   mallory$ cp audit.jsonl changed.jsonl, and there says that drift.repair was done by {}",
+        "   In a copy, somebody makes the repair's actor `{}`.",
         who_instead()
     );
     let caught = world
@@ -103,7 +103,7 @@ fn tamper(world: &mut World, checks: &mut Checks) -> Result {
     );
 
     world.write("short.jsonl", &cut(&text)?)?;
-    println!("   mallory$ cuts the last entries off, and writes an end line that fits");
+    println!("   In another, somebody cuts the last entries off and writes an end line that fits.");
     let alone = world.freehold(&["audit", "verify", "short.jsonl"])?.show();
     checks.that("by itself the shortened log looks sound", alone.success);
     let against = world

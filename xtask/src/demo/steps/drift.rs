@@ -12,7 +12,7 @@ use crate::Result;
 
 pub(super) const REPAIR: Step = Step {
     title: "Grant something by hand, behind its back",
-    meaning: "Somebody with the server's superuser lets everybody read the users table and makes an intern an owner. It is found, taken back, and written down.",
+    meaning: "Somebody with the server's superuser lets everybody read a table and makes an intern an owner. It is found, taken back, and written down.",
     run: repair,
 };
 
@@ -29,15 +29,22 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
     checks.equal("the grants hold for now", &holds.stdout.trim(), &"t");
 
     let mut seen = String::new();
-    world.until("the difference is seen", Duration::from_secs(60), |world| {
-        let Ok(ended) =
-            world.end(Command::new(world.program()).args(["describe", "database", "monitor"]))
-        else {
-            return false;
-        };
-        seen = ended.stdout;
-        seen.contains("DifferencesFound")
-    })?;
+    let waited = world.until(
+        "the differences are repaired",
+        Duration::from_secs(60),
+        |world| {
+            let words = ["describe", "database", "monitor"];
+            let Ok(ended) = world.end(Command::new(world.program()).args(words)) else {
+                return false;
+            };
+            seen = ended.said();
+            seen.contains("Found and repaired")
+        },
+    );
+    if waited.is_err() {
+        print_indented(seen.lines());
+    }
+    waited?;
     println!("   mona$ freehold describe database monitor");
     print_indented(seen.lines().filter(|line| line.contains("Drifted")));
     checks.contains(
@@ -50,24 +57,12 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
         &seen,
         "\"intern\" is a member of \"monitoring_monitor_owner\"",
     );
-    world.until("it is repaired", Duration::from_secs(60), |world| {
-        server
-            .psql(world, HOLDS)
-            .is_ok_and(|ended| ended.stdout.trim() == "f")
-    })?;
-    checks.that("both are taken back in the server", true);
-    world.until(
-        "nothing differs any more",
-        Duration::from_secs(60),
-        |world| {
-            world
-                .end(Command::new(world.program()).args(["describe", "database", "monitor"]))
-                .is_ok_and(|ended| ended.stdout.contains("InAgreement"))
-        },
-    )?;
-    world
-        .freehold(&["describe", "database", "monitor"])?
-        .show_only(&["Drifted"]);
+    let holds = server.psql(world, HOLDS)?.well()?;
+    checks.equal(
+        "both are taken back in the server",
+        &holds.stdout.trim(),
+        &"f",
+    );
 
     admin(world);
     let mut log = serde_json::Value::Null;
@@ -76,7 +71,14 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
         Duration::from_secs(30),
         |world| {
             let words = [
-                "audit", "list", "--action", "drift.", "-o", "json", "--limit", "1",
+                "audit",
+                "list",
+                "--action",
+                "drift.repair",
+                "-o",
+                "json",
+                "--limit",
+                "1",
             ];
             let Ok(ended) = world.end(Command::new(world.program()).args(words)) else {
                 return false;
@@ -86,7 +88,7 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
         },
     )?;
     world
-        .freehold(&["audit", "list", "--action", "drift.", "--limit", "1"])?
+        .freehold(&["audit", "list", "--action", "drift.repair", "--limit", "1"])?
         .show();
     let differences = log["items"][0]["details"]["differences"].to_string();
     checks.that(

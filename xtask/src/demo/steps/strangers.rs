@@ -6,7 +6,7 @@ use crate::Result;
 
 pub(super) const HIJACK: Step = Step {
     title: "Let the other team try to take it",
-    meaning: "Every attempt is refused in the words that a thing that does not exist would get, so that not even its existence leaks, and stands in the log.",
+    meaning: "Every attempt is refused. Looking is answered as if the database did not exist; trying to change something stands in the log as well.",
     run: hijack,
 };
 
@@ -31,7 +31,15 @@ const ATTEMPTS: &[&[&str]] = &[
         "yaml",
     ],
     &["run", "monitor", "--team", "monitoring", "--", "env"],
-    &["migrate", "apply", "monitor", "--team", "monitoring"],
+    &[
+        "migrate",
+        "apply",
+        "monitor",
+        "--team",
+        "monitoring",
+        "--dir",
+        "sams",
+    ],
     &[
         "delete",
         "database",
@@ -57,18 +65,14 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
         "json",
     ])?;
     let secret = secret_of(&binding.stdout)?;
+    world.write("sams/V1__mine.sql", "CREATE TABLE mine (id bigint);\n")?;
     sam(world);
     for attempt in ATTEMPTS {
         let ended = world.freehold(attempt)?.show_only(&["error:"]);
         let said = ended.said();
-        let what = attempt
-            .iter()
-            .take(2)
-            .copied()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let what = attempt.join(" ");
         checks.that(
-            &format!("`{what}` is refused (status 3 or 4) and says nothing of the other team's"),
+            &format!("`{what}` is refused and tells nothing"),
             matches!(ended.code, Some(3 | 4))
                 && !["127.0.0.1", "pg-1", "monitoring_monitor", secret.as_str()]
                     .iter()
@@ -123,7 +127,11 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
 /// The part of a resource that its owner wrote, and what identifies it.
 fn spec_of(yaml: &str) -> Vec<String> {
     let lines = yaml.lines().take_while(|line| !line.starts_with("status:"));
-    lines.map(str::to_owned).collect()
+    // The resource's version also counts what Freehold writes into the status.
+    lines
+        .filter(|line| !line.trim_start().starts_with("resourceVersion:"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The password in an exported binding, to look for where it must not be.
