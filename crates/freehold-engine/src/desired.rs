@@ -35,7 +35,9 @@ impl fmt::Display for Stamp {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     pub epoch: u64,
-    /// What acts: an operation's id or a reconciler's name. Stored for people to read.
+    /// What acts: an operation's id, or a reconciler's name with a nonce of its pass. Stored with the
+    /// epoch: the same epoch from another actor is refused, because it can only come from an old copy
+    /// of the store.
     pub actor: String,
 }
 

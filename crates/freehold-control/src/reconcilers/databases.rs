@@ -353,9 +353,13 @@ async fn visit_under(
     }
     let outcome = match surveyed {
         Ok((connected, survey)) => {
+            // Unique to this pass: a server refuses the same epoch from somebody else, who can only
+            // have it from an old copy of the store.
+            let nonce = Uid::generate(control.clock.now(), &*control.entropy);
+            let actor = format!("{ACTOR}/{nonce}");
             let acting = Acting {
                 epoch: pass.epoch(),
-                actor: ACTOR,
+                actor: &actor,
                 gate: pass.gate(),
                 survey: Some(survey),
             };

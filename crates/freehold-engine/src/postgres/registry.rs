@@ -89,6 +89,9 @@ pub(crate) struct RegistryRow {
     pub(crate) stamp: Stamp,
     pub(crate) server: ServerIdentity,
     pub(crate) epoch: u64,
+    /// Who had that epoch. An epoch belongs to one worker: when another one comes with the same, one
+    /// of them took it from an old copy of the store.
+    pub(crate) actor: String,
     pub(crate) state: RowState,
     pub(crate) database_oid: Option<u32>,
 }
@@ -97,7 +100,7 @@ pub(crate) struct RegistryRow {
 pub(crate) const ROW_JSON: &str = "json_build_object('name', r.name, \
     'control_plane', r.control_plane, 'environment', r.environment, 'team', r.team, \
     'database', r.database, 'uid', r.uid, 'server', r.server, 'epoch', r.epoch, \
-    'state', r.state, 'database_oid', r.database_oid::bigint)";
+    'actor', r.actor, 'state', r.state, 'database_oid', r.database_oid::bigint)";
 
 /// Whether the registry's tables exist in the connected database.
 pub(crate) async fn exists(connection: &Connection) -> Result<bool> {
@@ -193,7 +196,7 @@ impl Claim {
                 expected: row.server.clone(),
                 found: self.server.clone(),
             }),
-            Some(row) if row.epoch > self.fence.epoch => Some(Fault::Fenced {
+            Some(row) if self.is_overtaken_by(row) => Some(Fault::Fenced {
                 ours: self.fence.epoch,
                 found: row.epoch,
             }),
@@ -211,6 +214,11 @@ impl Claim {
         }
     }
 
+    fn is_overtaken_by(&self, row: &RegistryRow) -> bool {
+        let (ours, theirs) = (self.fence.epoch, row.epoch);
+        theirs > ours || (theirs == ours && row.actor != self.fence.actor)
+    }
+
     /// A statement that locks the row and fails (division by zero) unless it is as [`Claim::check`]
     /// wants it; it raises the epoch.
     pub(crate) fn hold(&self) -> Result<String> {
@@ -222,7 +230,8 @@ impl Claim {
         Ok(format!(
             "WITH held AS (UPDATE freehold.registry SET epoch = {epoch}, actor = {actor}, \
              updated_at = now() WHERE name = {name} AND control_plane = '{}' AND uid = '{}' \
-             AND server = {server} AND epoch <= {epoch} AND state <> 'released' RETURNING 1) \
+             AND server = {server} AND (epoch < {epoch} OR (epoch = {epoch} AND actor = {actor})) \
+             AND state <> 'released' RETURNING 1) \
              SELECT 1 / count(*) FROM held",
             stamp.control_plane, stamp.uid
         ))

@@ -138,6 +138,34 @@ async fn a_stale_worker_changes_nothing() {
     }
 }
 
+/// Two workers have one epoch when the store was copied back between them.
+#[tokio::test]
+async fn the_same_epoch_from_somebody_else_changes_nothing() {
+    let world = World::start(ANY, As::Superuser);
+    let mut desired = database("shop");
+    desired.accesses = vec![access(1, "app", AccessLevel::ReadOnly, &[])];
+    world.reserve(&desired, 5).await.expect("free");
+    world.apply(&desired, 5).await.expect("made");
+    let before = dump(&world.server);
+    desired.accesses.clear();
+    let other = freehold_engine::Fence {
+        epoch: 5,
+        actor: "another".into(),
+    };
+    let (engine, mode) = (&world.engine, freehold_engine::ConvergeMode::Apply);
+    let error = engine
+        .converge(&desired, mode, None, &other, &Gate::open())
+        .await
+        .err();
+    let error = error.expect("refused");
+    assert!(
+        matches!(error.fault, Fault::Fenced { ours: 5, found: 5 }),
+        "{error}"
+    );
+    assert_eq!(dump(&world.server), before);
+    world.apply(&desired, 5).await.expect("its owner goes on");
+}
+
 /// At one effect, another worker takes over before this one goes on.
 #[derive(Debug)]
 struct Overtaken {

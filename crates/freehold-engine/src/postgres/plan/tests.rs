@@ -54,6 +54,7 @@ fn blank(major: u32, superuser: bool) -> Observed {
         stamp: stamp(),
         server: ServerIdentity("1".into()),
         epoch: 1,
+        actor: "test".into(),
         state: RowState::Reserved,
         database_oid: None,
     };
