@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::super::{Checks, Step, World};
-use super::admin;
+use super::{admin, until_logged};
 use crate::Result;
 
 pub(super) const VERIFY: Step = Step {
@@ -24,6 +24,7 @@ const NOWHERE: &str = "http://127.0.0.1:1";
 
 fn verify(world: &mut World, checks: &mut Checks) -> Result {
     admin(world);
+    until_logged(world, ["--action", "database.reopen"], "succeeded", 1)?;
     world
         .freehold(&["audit", "list", "--limit", "12"])?
         .show()

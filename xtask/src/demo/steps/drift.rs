@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::world::{Ended, print_indented};
 use super::super::{Checks, Step, World};
-use super::{COLLECTOR, admin, json, mona};
+use super::{COLLECTOR, admin, json, mona, until_logged};
 use crate::Result;
 
 pub(super) const REPAIR: Step = Step {
@@ -65,32 +65,21 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
     );
 
     admin(world);
-    let mut log = serde_json::Value::Null;
-    world.until(
-        "the repair is in the log",
-        Duration::from_secs(30),
-        |world| {
-            let words = [
-                "audit",
-                "list",
-                "--action",
-                "drift.repair",
-                "-o",
-                "json",
-                "--limit",
-                "1",
-            ];
-            let Ok(ended) = world.end(Command::new(world.program()).args(words)) else {
-                return false;
-            };
-            log = json(&ended).unwrap_or_default();
-            log["items"][0]["action"] == "drift.repair"
-        },
-    )?;
+    until_logged(world, ["--action", "drift.repair"], "drift.repair", 1)?;
     world
         .freehold(&["audit", "list", "--action", "drift.repair", "--limit", "1"])?
         .show();
-    let differences = log["items"][0]["details"]["differences"].to_string();
+    let log = world
+        .end(Command::new(world.program()).args([
+            "audit",
+            "list",
+            "--action",
+            "drift.repair",
+            "-o",
+            "json",
+        ]))?
+        .well()?;
+    let differences = json(&log)?["items"][0]["details"]["differences"].to_string();
     checks.that(
         "the log says what was repaired",
         differences.contains("grant.extra:public.ownership:PUBLIC")

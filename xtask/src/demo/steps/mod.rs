@@ -13,6 +13,9 @@ mod quarantine;
 mod scripts;
 mod strangers;
 
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::world::Ended;
@@ -58,6 +61,19 @@ fn as_collector(world: &World, statement: &str) -> Result<Ended> {
     world.freehold(&[
         "run", "monitor", "--access", COLLECTOR, "--", "psql", "-XAtc", statement,
     ])
+}
+
+/// Waits until the log holds at least so many entries that a filter finds: entries are put in order
+/// within about a second after what they tell of.
+fn until_logged(world: &mut World, filter: [&str; 2], part: &str, count: usize) -> Result {
+    let what = format!("`{}` stands in the log", filter.join(" "));
+    world.until(&what, Duration::from_secs(30), |world| {
+        let mut list = Command::new(world.program());
+        list.args(["audit", "list"]).args(filter);
+        world
+            .end(&mut list)
+            .is_ok_and(|ended| ended.stdout.matches(part).count() >= count)
+    })
 }
 
 /// The answer of a command with `-o json`.

@@ -57,7 +57,15 @@ fn start(world: &mut World, checks: &mut Checks) -> Result {
     }
     world.set("FREEHOLD_TOKEN_FILE", "data/freehold/bootstrap-token");
     let home = world.path().display().to_string();
-    world.note(&format!("cd {home}; export XDG_CONFIG_HOME=$PWD/config"));
+    let programs = world
+        .program()
+        .parent()
+        .map(|folder| folder.display().to_string());
+    world.note(&format!("cd {home}"));
+    world.note(&format!(
+        "export XDG_CONFIG_HOME=$PWD/config PATH={}:$PATH",
+        programs.unwrap_or_default()
+    ));
     Ok(())
 }
 
