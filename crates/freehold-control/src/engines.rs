@@ -16,7 +16,7 @@ use freehold_model::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{converge::Trouble, secrets::SecretResolver};
+use crate::{secrets::SecretResolver, trouble::Trouble};
 
 /// A server that can be acted on, and where workloads find it.
 #[derive(Clone)]

@@ -26,6 +26,7 @@ mod records;
 pub mod secrets;
 mod start;
 pub mod tokens;
+mod trouble;
 mod verbs;
 mod world;
 

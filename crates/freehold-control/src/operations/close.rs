@@ -13,10 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{from_control, from_trouble, provision::placed_on, world};
 use crate::{
-    converge::{Acting, Trouble},
-    credentials::Credentials,
-    records,
-    start::Control,
+    converge::Acting, credentials::Credentials, records, start::Control, trouble::Trouble,
     world::World,
 };
 

@@ -23,10 +23,11 @@ use super::{
     world,
 };
 use crate::{
-    converge::{Acting, Trouble},
+    converge::Acting,
     records::{self, own_collection, store_error, uid_key},
     secrets::{Place, Sealed, generate_password},
     start::Control,
+    trouble::Trouble,
     world::World,
 };
 

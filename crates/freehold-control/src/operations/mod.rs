@@ -19,9 +19,9 @@ pub(crate) use provision::{Provision, ProvisionState};
 pub(crate) use reopen::{Reopen, ReopenState};
 
 use crate::{
-    converge::{self, Trouble},
     records::{own_collection, store_error},
     start::Control,
+    trouble::{self, Trouble},
     world::World,
 };
 
@@ -96,13 +96,13 @@ async fn from_trouble(
     kind: ConditionType,
     trouble: Trouble,
 ) -> StepError {
-    let (status, reason, message) = converge::explain(&trouble);
+    let (status, reason, message) = trouble::explain(&trouble);
     tell(control, step, kind, status, reason, &message).await;
     match trouble {
         Trouble::Control(error) => from_control(error),
         Trouble::Engine(error) if matches!(error.fault, Fault::Fenced { .. }) => {
             if still_ours(control, step).await {
-                let hint = converge::next_step(&error.fault);
+                let hint = trouble::next_step(&error.fault);
                 StepError::needs_attention(error.to_string(), hint).because(error)
             } else {
                 StepError::Lost
@@ -112,7 +112,7 @@ async fn from_trouble(
             StepError::retry(error.to_string()).because(error)
         }
         Trouble::Engine(error) => {
-            let hint = converge::next_step(&error.fault);
+            let hint = trouble::next_step(&error.fault);
             StepError::needs_attention(error.to_string(), hint).because(error)
         }
     }

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{from_control, from_trouble, placing::Placing, tell, world};
 use crate::{
-    converge::{Acting, Trouble},
+    converge::Acting,
     credentials::batch_of,
     records,
     start::Control,
+    trouble::Trouble,
     world::{World, owner},
 };
 

@@ -7,11 +7,7 @@ use freehold_workflow::{Cancel, Next, Operation, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::{from_control, from_trouble, provision::placed_on, world};
-use crate::{
-    converge::{Acting, Trouble},
-    records,
-    start::Control,
-};
+use crate::{converge::Acting, records, start::Control, trouble::Trouble};
 
 pub(crate) struct Reopen {
     pub(crate) control: Control,

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::migrate::MigrateOutcome;
-use crate::{converge::Trouble, start::Control};
+use crate::{start::Control, trouble::Trouble};
 
 /// How long a runner that was told to stop may take to roll back.
 const STOP_GRACE: Duration = Duration::from_secs(20);

@@ -27,11 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
-    converge::{Acting, Beginning, Converged, Trouble},
+    converge::{Acting, Beginning, Converged},
     credentials::batch_of,
     engines::Connected,
     operations::{Provision, ProvisionState},
     start::Control,
+    trouble::Trouble,
     world::World,
 };
 

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
-    converge::{Trouble, explain},
     engines::Connected,
     operations::placing::EXTENSIONS_SETTING,
     start::Control,
+    trouble::{Trouble, explain},
 };
 
 /// A look that takes longer counts as not having seen the server.

@@ -8,9 +8,9 @@ use super::read::context_of;
 use crate::{
     Caller,
     authorize::Action,
-    converge::Trouble,
     records::store_error,
     start::Control,
+    trouble::Trouble,
     world::{World, is_protected, owner},
 };
 
