@@ -276,7 +276,7 @@ impl Plant {
         let mut input = child.stdin.take().unwrap();
         input.write_all(manifests.as_bytes()).unwrap();
         drop(input);
-        output(child.wait_with_output().unwrap())
+        output(&child.wait_with_output().unwrap())
     }
 
     /// What the workload of a database gets.
@@ -389,10 +389,10 @@ spec:
 }
 
 pub(crate) fn said(command: &mut Command) -> Said {
-    output(command.output().unwrap())
+    output(&command.output().unwrap())
 }
 
-fn output(output: std::process::Output) -> Said {
+fn output(output: &std::process::Output) -> Said {
     Said {
         status: output.status,
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
