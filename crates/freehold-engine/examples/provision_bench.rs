@@ -1,6 +1,8 @@
 //! Provisioning one database through the engine against the same statements by hand.
 //!
-//! `cargo run --release -p freehold-engine --example provision_bench -- HOST PORT USER PASSWORD [RUNS]`
+//! `cargo run --release -p freehold-engine --example provision_bench -- HOST PORT USER [RUNS]`
+//!
+//! The password is taken from `PGPASSWORD`, so that no list of processes shows it.
 //!
 //! Both sides make the same thing: three roles, a migrator, two logins of one access, a database with its
 //! rights and default privileges. By hand means what an operator's script would do on one
@@ -26,15 +28,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port, username, password, rest @ ..] = arguments.as_slice() else {
-        return Err("give HOST PORT USER PASSWORD [RUNS]".into());
+    let [host, port, username, rest @ ..] = arguments.as_slice() else {
+        return Err("give HOST PORT USER [RUNS], and the password in PGPASSWORD".into());
     };
+    let password = std::env::var("PGPASSWORD").unwrap_or_default();
     let runs: usize = rest.first().map_or(Ok(15), |runs| runs.parse())?;
     let target = ConnectTarget {
         host: host.clone(),
         port: port.parse()?,
         username: username.clone(),
-        password: Some(Secret::new(password.clone())),
+        password: Some(Secret::new(password)),
         database: "postgres".into(),
         tls: Tls::Prefer,
         application_name: "freehold/bench".into(),
@@ -59,6 +62,7 @@ async fn main() -> Result<()> {
         hand_ms.push(began.elapsed().as_secs_f64() * 1e3);
     }
     let (engine_ms, hand_ms) = (median(engine_ms), median(hand_ms));
+    println!("one database, median of {runs} interleaved runs");
     println!(
         "engine {engine_ms:.1} ms, by hand {hand_ms:.1} ms, ratio {:.2}",
         engine_ms / hand_ms

@@ -1,6 +1,9 @@
 //! 1,000 small migrations: the runner against `psql` and, where it is installed, dbmate.
 //!
-//! `cargo run --release -p freehold-migrate --example migrate_bench -- postgres://user:password@host:port/database`
+//! `cargo run --release -p freehold-migrate --example migrate_bench -- postgres://user[:password]@host:port/database`
+//!
+//! Without a password in the URL, all sides take it from `PGPASSWORD`. A program that is not installed
+//! has a row that says so.
 //!
 //! psql is given one file with one transaction per script, without any history: it is the floor.
 //! With a folder as a second argument, that folder's migrations run instead (without dbmate), `psql`
@@ -32,7 +35,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 async fn main() -> Outcome<()> {
     let url = std::env::args()
         .nth(1)
-        .ok_or("usage: migrate_bench postgres://user:password@host:port/database")?;
+        .ok_or("usage: migrate_bench postgres://user[:password]@host:port/database")?;
     let target = target(&url)?;
     let work = tempfile::tempdir()?;
     let folder = std::env::args().nth(2);
@@ -42,49 +45,61 @@ async fn main() -> Outcome<()> {
     };
     let scripts = write_for_psql(work.path(), &bundle)?;
     write_for_dbmate(work.path())?;
-    let has_dbmate = folder.is_none()
-        && Command::new("dbmate")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
+    let has_psql = installed("psql");
+    let has_dbmate = folder.is_none() && installed("dbmate");
     let (mut ours, mut psql, mut dbmate) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let times = [
-            psql_run(&target, &url, work.path()).await?,
-            our_run(&target, &bundle).await?,
-            if has_dbmate {
-                dbmate_run(&target, &url, work.path()).await?
-            } else {
-                Duration::ZERO
-            },
-        ];
+        let by_psql = if has_psql {
+            Some(psql_run(&target, &url, work.path()).await?)
+        } else {
+            None
+        };
+        let by_us = our_run(&target, &bundle).await?;
+        let by_dbmate = if has_dbmate {
+            Some(dbmate_run(&target, &url, work.path()).await?)
+        } else {
+            None
+        };
         // The first round warms the server's caches up.
         if round > 0 {
-            psql.push(times[0]);
-            ours.push(times[1]);
-            dbmate.push(times[2]);
+            ours.push(by_us);
+            psql.extend(by_psql);
+            dbmate.extend(by_dbmate);
         }
     }
-    let (ours, psql, dbmate) = (median(ours), median(psql), median(dbmate));
     println!("{scripts} scripts, median of {ROUNDS} interleaved rounds");
-    println!("psql      {:>8.1} ms  1.00", psql.as_secs_f64() * 1e3);
-    let ratio = |time: Duration| time.as_secs_f64() / psql.as_secs_f64();
-    println!(
-        "freehold  {:>8.1} ms  {:.2}",
-        ours.as_secs_f64() * 1e3,
-        ratio(ours)
-    );
-    if has_dbmate {
-        println!(
-            "dbmate    {:>8.1} ms  {:.2}",
-            dbmate.as_secs_f64() * 1e3,
-            ratio(dbmate)
-        );
-    } else {
-        println!("dbmate    not installed");
-    }
+    let floor = median(psql);
+    let missing = "not installed";
+    print_row("psql", floor, floor, missing);
+    print_row("freehold", median(ours), floor, missing);
+    let without_dbmate = match folder {
+        Some(_) => "not run: the folder is not in its format",
+        None => missing,
+    };
+    print_row("dbmate", median(dbmate), floor, without_dbmate);
     Ok(())
+}
+
+/// One contender: its time, and how often the floor's time that is; or why it has none.
+#[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+fn print_row(name: &str, time: Option<Duration>, floor: Option<Duration>, absent: &str) {
+    let Some(time) = time else {
+        println!("{name:<9} {absent}");
+        return;
+    };
+    let ratio = floor.map_or_else(
+        || "no ratio: psql is not installed".to_owned(),
+        |floor| format!("{:.2}", time.as_secs_f64() / floor.as_secs_f64()),
+    );
+    println!("{name:<9} {:>8.1} ms  {ratio}", time.as_secs_f64() * 1e3);
+}
+
+fn installed(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// What migrations look like: a table now and then, columns, an index, some rows.
@@ -185,7 +200,7 @@ fn timed(command: &mut Command) -> Outcome<Duration> {
 async fn empty(target: &ConnectTarget) -> Outcome<()> {
     let mut session = PostgresSession::connect(target).await?;
     session
-        .execute_batch("DROP SCHEMA public CASCADE")
+        .execute_batch("DROP SCHEMA IF EXISTS public CASCADE")
         .await
         .map_err(|stopped| stopped.error)?;
     session.execute("CREATE SCHEMA public").await?;
@@ -193,9 +208,9 @@ async fn empty(target: &ConnectTarget) -> Outcome<()> {
     Ok(())
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
     times.sort();
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied()
 }
 
 /// Just enough of a URL for a benchmark.
@@ -204,7 +219,10 @@ fn target(url: &str) -> Outcome<ConnectTarget> {
         .strip_prefix("postgres://")
         .ok_or("the URL starts with postgres://")?;
     let (login, place) = rest.rsplit_once('@').ok_or("the URL names a user")?;
-    let (username, password) = login.split_once(':').ok_or("the URL has a password")?;
+    let (username, password) = match login.split_once(':') {
+        Some((username, password)) => (username, password.to_owned()),
+        None => (login, std::env::var("PGPASSWORD").unwrap_or_default()),
+    };
     let (address, database) = place.split_once('/').ok_or("the URL names a database")?;
     let (host, port) = address.split_once(':').ok_or("the URL names a port")?;
     Ok(ConnectTarget {
