@@ -276,8 +276,8 @@ impl Query {
             Plan::Index("by_actor", actor.clone())
         } else if let Some(team) = &self.team {
             Plan::Index("by_team", team.to_string())
-        } else if let Some(action) = &self.action {
-            Plan::Index("by_action", action.clone())
+        } else if let Some(action) = self.exact_action() {
+            Plan::Index("by_action", action.to_owned())
         } else if self.since.is_some() || self.until.is_some() {
             Plan::ByTime
         } else {
@@ -298,7 +298,23 @@ impl Query {
         match self.plan() {
             Plan::Forward => equalities > 0 || times,
             Plan::Index(..) => equalities > 1 || times,
-            Plan::Backward | Plan::ByTime => false,
+            // What is left of the equalities here is a prefix of actions.
+            Plan::Backward | Plan::ByTime => self.action.is_some(),
+        }
+    }
+
+    /// The action, unless it is a prefix such as `database.`.
+    fn exact_action(&self) -> Option<&str> {
+        self.action
+            .as_deref()
+            .filter(|action| !action.ends_with('.'))
+    }
+
+    fn matches_action(&self, found: &str) -> bool {
+        match (&self.action, self.exact_action()) {
+            (_, Some(exact)) => found == exact,
+            (Some(prefix), None) => found.starts_with(prefix.as_str()),
+            (None, None) => true,
         }
     }
 
@@ -323,10 +339,7 @@ impl Query {
         self.actor
             .as_ref()
             .is_none_or(|actor| entry.actor.subject == *actor)
-            && self
-                .action
-                .as_ref()
-                .is_none_or(|action| entry.action == *action)
+            && self.matches_action(&entry.action)
             && self
                 .team
                 .as_ref()

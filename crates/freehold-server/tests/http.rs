@@ -138,6 +138,10 @@ fn manifest(text: &str) -> ApplyRequest {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table of all kinds of wrong requests"
+)]
 async fn every_kind_of_wrong_request_gets_the_one_error_body() {
     let house = house().await;
     let bearer = house.bearer();

@@ -72,6 +72,9 @@ pub(crate) enum MigrateOutcome {
     /// The message names file, line and the server's words.
     Failed {
         message: String,
+        /// With the scripts that finished before.
+        #[serde(default)]
+        history: Vec<HistoryRow>,
     },
     Cancelled,
 }
@@ -213,7 +216,9 @@ impl Migrate {
         let ran = self.run_bundle(step, world, &bundle, password).await;
         let outcome = match ran {
             Ok(outcome) => outcome,
-            Err(RunTrouble::Refused(message)) => MigrateOutcome::Failed { message },
+            Err(RunTrouble::Refused { message, history }) => {
+                MigrateOutcome::Failed { message, history }
+            }
             Err(RunTrouble::Cancelled) => MigrateOutcome::Cancelled,
             Err(RunTrouble::Lost(message)) => return Err(StepError::retry(message)),
             Err(RunTrouble::Server(trouble)) => {
@@ -223,7 +228,7 @@ impl Migrate {
         };
         let message = match &outcome {
             MigrateOutcome::Succeeded { applied, .. } => format!("{applied} scripts were applied"),
-            MigrateOutcome::Failed { message } => message.clone(),
+            MigrateOutcome::Failed { message, .. } => message.clone(),
             MigrateOutcome::Cancelled => "the runner was stopped".to_owned(),
         };
         Ok(Next::go(MigrateState::Close { bundle, outcome }, message))
@@ -287,7 +292,7 @@ impl Migrate {
                     format!("{applied} scripts applied; the database is at {at}"),
                 )
             }
-            MigrateOutcome::Failed { message } => Next::fail(message),
+            MigrateOutcome::Failed { message, .. } => Next::fail(message),
             MigrateOutcome::Cancelled => {
                 let message = "cancelled; scripts that had finished stay applied";
                 Next::done(serde_json::Value::Null, message)
@@ -322,8 +327,14 @@ impl Migrate {
             }
         };
         batch.writes.push(control.journal.write(&entry));
-        if let MigrateOutcome::Succeeded { history, .. } = outcome {
-            let rows = history.clone();
+        let history = match outcome {
+            MigrateOutcome::Succeeded { history, .. } | MigrateOutcome::Failed { history, .. } => {
+                history.as_slice()
+            }
+            MigrateOutcome::Cancelled => &[],
+        };
+        if !history.is_empty() {
+            let rows = history.to_vec();
             let history = RecordedHistory {
                 bundle: bundle.clone(),
                 at: now,
@@ -413,7 +424,7 @@ fn note_status(
                 finished_at: Some(now),
             });
         }
-        MigrateOutcome::Failed { message } => {
+        MigrateOutcome::Failed { message, .. } => {
             let no = ConditionStatus::False;
             conditions.set(kind, no, "ScriptFailed", message.clone(), now, generation);
         }

@@ -8,7 +8,7 @@ use std::{process::Stdio, time::Duration};
 
 use freehold_engine::{ConnectTarget, EngineError, Fault};
 use freehold_migrate::{
-    RunEvent, RunFailure, RunOptions, RunReport,
+    HistoryRow, RunEvent, RunFailure, RunOptions, RunReport,
     runner_process::{BundleSource, RunnerInput, RunnerTarget},
 };
 use freehold_model::{BundleDigest, Error};
@@ -29,7 +29,11 @@ const STDERR_BYTES_MAX: u64 = 16 * 1024;
 /// Why a run has no outcome.
 pub(super) enum RunTrouble {
     /// The bundle or the database's state does not allow it, or a script failed.
-    Refused(String),
+    Refused {
+        message: String,
+        /// What the history holds then; nothing when it could not be read.
+        history: Vec<HistoryRow>,
+    },
     Cancelled,
     /// The process ended without saying how, or the connection broke: what happened is in the
     /// history table, and the next run reads it.
@@ -77,12 +81,17 @@ pub(super) async fn run(
     let feeding = tokio::spawn(feed(stdin, input, bundle));
     let mut lines = BufReader::new(stdout).lines();
     let mut last = None;
+    let mut history = Vec::new();
     let listening = async {
         while let Ok(Some(line)) = lines.next_line().await {
             let Ok(event) = serde_json::from_str::<RunEvent>(&line) else {
                 continue;
             };
             tell(step, &event);
+            if let RunEvent::History { rows } = event {
+                history = rows;
+                continue;
+            }
             if matches!(event, RunEvent::Finished { .. } | RunEvent::Failed { .. }) {
                 last = Some(event);
             }
@@ -114,7 +123,7 @@ pub(super) async fn run(
     }
     match last {
         Some(RunEvent::Finished { report }) => Ok(succeeded(report)),
-        Some(RunEvent::Failed { failure }) => Err(failed(&failure)),
+        Some(RunEvent::Failed { failure }) => Err(failed(&failure, history)),
         _ => Err(lost(complaints.trim())),
     }
 }
@@ -169,7 +178,10 @@ async fn feed(mut stdin: ChildStdin, input: RunnerInput, bundle: Vec<u8>) -> Chi
 fn tell(step: &StepContext, event: &RunEvent) {
     let progress = &step.progress;
     match event {
-        RunEvent::Connected { .. } | RunEvent::Finished { .. } | RunEvent::Failed { .. } => {}
+        RunEvent::Connected { .. }
+        | RunEvent::History { .. }
+        | RunEvent::Finished { .. }
+        | RunEvent::Failed { .. } => {}
         RunEvent::WaitingForLock {
             attempt,
             attempts,
@@ -233,7 +245,7 @@ fn succeeded(report: RunReport) -> MigrateOutcome {
     }
 }
 
-fn failed(failure: &RunFailure) -> RunTrouble {
+fn failed(failure: &RunFailure, history: Vec<HistoryRow>) -> RunTrouble {
     match failure {
         RunFailure::Cancelled { .. } => lost("it was stopped"),
         RunFailure::Connect {
@@ -251,7 +263,10 @@ fn failed(failure: &RunFailure) -> RunTrouble {
         RunFailure::ConnectionLost { .. } | RunFailure::Undetermined { .. } => {
             RunTrouble::Lost(failure.to_string())
         }
-        _ => RunTrouble::Refused(failure.to_string()),
+        _ => RunTrouble::Refused {
+            message: failure.to_string(),
+            history,
+        },
     }
 }
 

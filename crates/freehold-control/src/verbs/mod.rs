@@ -38,7 +38,7 @@ impl Control {
         match authorize::authorize(&caller.principal, action, key, context) {
             Decision::Allowed => Ok(()),
             Decision::Forbidden { reason } => Err(Error::new(Code::Forbidden, reason)
-                .hint("`freehold whoami` shows who you are and your roles.")),
+                .hint("Ask somebody with that role, or `freehold login` as somebody who has it.")),
             Decision::Hidden => Err(match key {
                 Some(key) => records::not_found(key),
                 None => Error::not_found("there is no such thing"),

@@ -345,6 +345,38 @@ async fn a_running_migration_is_cancelled_and_its_login_is_shut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_failed_run_the_status_shows_what_was_applied_before() {
+    let plant = Plant::start().await;
+    plant.provisioned(ORDERS).await;
+    let scripts = [
+        ("V1__first.sql", "CREATE TABLE first (id int);"),
+        ("V2__broken.sql", "SELECT no_such_column FROM first;"),
+    ];
+    let operation = plant.migrate(&orders(), &scripts).await;
+    let ended = plant.ended(operation).await;
+    assert_eq!(ended.spec.phase, OperationPhase::Failed, "{ended:#?}");
+    assert!(
+        ended.spec.message.contains("V2__broken.sql"),
+        "{}",
+        ended.spec.message
+    );
+    let files = scripts.iter().map(|(path, text)| (*path, *text));
+    let bundle = freehold_migrate::Bundle::from_files(files).expect("a bundle");
+    let status = plant
+        .control
+        .migration_status(&plant.admin, &orders(), Some(bundle.digest().clone()))
+        .await
+        .expect("a status");
+    let states: Vec<&str> = status
+        .entries
+        .iter()
+        .map(|entry| entry.state.as_str())
+        .collect();
+    assert_eq!(states, ["Success", "Pending"]);
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_owners_of_a_field_fight_in_words_and_force_decides() {
     let plant = Plant::start().await;
     plant.provisioned(ORDERS).await;

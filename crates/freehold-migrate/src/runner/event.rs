@@ -4,7 +4,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RunFailure, RunReport, Warning};
+use crate::{HistoryRow, RunFailure, RunReport, Warning};
 
 /// One thing that happened. As JSON lines, this is what a runner process tells its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,10 @@ pub enum RunEvent {
         installed_rank: i32,
         elapsed_ms: u64,
         rows: u64,
+    },
+    /// The history as a run that failed has left it; what finished before stays applied.
+    History {
+        rows: Vec<HistoryRow>,
     },
     /// The last event of a run that ended well.
     Finished {

@@ -186,9 +186,19 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
                 | RunFailure::Connect { .. })
         );
         if !is_gone {
+            if result.is_err() {
+                self.tell_history(&seat, observer).await;
+            }
             lock::release(self.session, seat.lock_id).await;
         }
         result
+    }
+
+    /// A courtesy to whoever keeps a copy of the history: failing to tell it changes nothing.
+    async fn tell_history(&mut self, seat: &Seat, observer: &mut impl Observer) {
+        if let Ok(Some(rows)) = seat.table.read(self.session).await {
+            observer.observe(RunEvent::History { rows }).await;
+        }
     }
 
     async fn run_locked(

@@ -90,6 +90,7 @@ pub(crate) fn set_environment(
         }
     }
     command.env_remove("FREEHOLD_TOKEN");
+    command.env_remove("FREEHOLD_TOKEN_FILE");
     for (name, value) in &variables {
         if value.expose().contains('\0') {
             return Err(Failure::failed(format!(
