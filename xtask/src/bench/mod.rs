@@ -203,12 +203,16 @@ fn file_system(folder: &Path) -> String {
             .args(["--noheadings", "--output=FSTYPE", "--target"])
             .arg(folder),
     );
-    match asked.as_deref().map(str::trim) {
+    // One line per mount of the same place, of which the last one hides the others.
+    match asked
+        .as_deref()
+        .map(|kinds| kinds.lines().last().unwrap_or_default().trim())
+    {
         Ok(kind @ ("tmpfs" | "ramfs")) => {
             format!("{kind} (in memory, where flushing to disk is free: see --folder)")
         }
-        Ok(kind) => kind.to_owned(),
-        Err(_) => "a file system of unknown kind".to_owned(),
+        Ok(kind) if !kind.is_empty() => kind.to_owned(),
+        _ => "a file system of unknown kind".to_owned(),
     }
 }
 
