@@ -278,7 +278,7 @@ impl Query {
             Plan::Index("by_team", team.to_string())
         } else if let Some(action) = self.exact_action() {
             Plan::Index("by_action", action.to_owned())
-        } else if self.since.is_some() || self.until.is_some() {
+        } else if self.action.is_none() && (self.since.is_some() || self.until.is_some()) {
             Plan::ByTime
         } else {
             Plan::Backward
@@ -299,7 +299,8 @@ impl Query {
             Plan::Forward => equalities > 0 || times,
             Plan::Index(..) => equalities > 1 || times,
             // What is left of the equalities here is a prefix of actions.
-            Plan::Backward | Plan::ByTime => self.action.is_some(),
+            Plan::Backward => self.action.is_some(),
+            Plan::ByTime => false,
         }
     }
 

@@ -21,6 +21,8 @@ type Fact = (usize, usize, usize, i64);
 
 const ACTORS: [&str; 3] = ["ana", "ben", "cy"];
 const ACTIONS: [&str; 2] = ["database.apply", "binding.read"];
+/// What a query may ask for: an action, or a family of them.
+const ASKED: [&str; 4] = ["database.apply", "binding.read", "database.", "binding."];
 const TARGETS: [&str; 3] = ["orders", "stock", "users"];
 
 fn entry_of((actor, action, target, minute): Fact) -> Entry {
@@ -60,7 +62,7 @@ async fn listed(log: &Log, query: &Query) -> Vec<u64> {
 
 fn query() -> impl Strategy<Value = Query> {
     let actor = prop::option::of(0..ACTORS.len());
-    let action = prop::option::of(0..ACTIONS.len());
+    let action = prop::option::of(0..ASKED.len());
     let target = prop::option::of((0..2usize, 0..TARGETS.len()));
     let team = prop::option::of(prop_oneof![Just("shop"), Just("pay"), Just("none")]);
     let minute = prop::option::of(-2..60i64);
@@ -77,7 +79,7 @@ fn query() -> impl Strategy<Value = Query> {
         .prop_map(
             |(actor, action, target, team, since, until, oldest, limit)| Query {
                 actor: actor.map(|actor| ACTORS[actor].to_owned()),
-                action: action.map(|action| ACTIONS[action].to_owned()),
+                action: action.map(|action| ASKED[action].to_owned()),
                 team: team.map(name),
                 target: target.and_then(|(actor, target)| entry_of((actor, 0, target, 0)).target),
                 since: since.map(|minute| start() + SignedDuration::from_mins(minute)),
@@ -108,10 +110,9 @@ fn matches(query: &Query, entry: &Entry) -> bool {
         .actor
         .as_ref()
         .is_none_or(|actor| *actor == entry.actor.subject)
-        && query
-            .action
-            .as_ref()
-            .is_none_or(|action| *action == entry.action)
+        && query.action.as_ref().is_none_or(|asked| {
+            *asked == entry.action || (asked.ends_with('.') && entry.action.starts_with(asked))
+        })
         && query
             .team
             .as_ref()
