@@ -137,9 +137,7 @@ impl Provision {
         database: &Database,
         placing: &Placing,
     ) -> Next<ProvisionState> {
-        let decision = &placing.decision;
-        let way_out = decision.way_out.as_ref().map(ToString::to_string);
-        let message = format!("{} {}", decision.summary(), way_out.unwrap_or_default());
+        let message = placing.decision.summary();
         let (kind, no) = (ConditionType::Placed, ConditionStatus::False);
         tell(&self.control, step, kind, no, "NoCandidate", &message).await;
         let asked = database.metadata.creation_timestamp.unwrap_or(step.now);
