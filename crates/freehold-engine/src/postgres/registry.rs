@@ -369,6 +369,9 @@ pub(crate) async fn end_predecessors(connection: &Connection, database: &str) ->
     Err(EngineError::new(Fault::Busy { detail }, doing))
 }
 
+/// How often the right of everybody to the registry's database is taken away before giving up.
+const REVOKE_ATTEMPTS: u64 = 8;
+
 /// Makes the database that holds the registry where the admin database is not ours to change.
 pub(crate) async fn create_own_database(connection: &Connection) -> Result<()> {
     let doing = "create the database freehold for the registry";
@@ -387,9 +390,18 @@ pub(crate) async fn create_own_database(connection: &Connection) -> Result<()> {
             {}
         Err(error) => return Err(error),
     }
-    connection
-        .change(&format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), doing)
-        .await
+    // Two control planes that come at once change the same catalog row, and PostgreSQL refuses the
+    // slower one ("tuple concurrently updated") instead of letting it wait.
+    let revoke = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC");
+    for attempt in 1..REVOKE_ATTEMPTS {
+        match connection.change(&revoke, doing).await {
+            Err(error) if matches!(error.fault, Fault::Busy { .. }) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20 * attempt)).await;
+            }
+            done => return done,
+        }
+    }
+    connection.change(&revoke, doing).await
 }
 
 /// Whether there is a database that was made for the registry.
