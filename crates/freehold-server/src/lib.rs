@@ -1,11 +1,11 @@
 //! The HTTP API.
 //!
-//! A request goes: listener (TLS, limits on connections) → [`surround`] (request id, span, shedding
+//! A request goes: listener (TLS, limits on connections) → `surround` (request id, span, shedding
 //! of load, time limit, panics, the one error body, metrics) → route → handler → `Control`. Handlers
 //! only translate: what may be done and how is decided in `freehold-control`, in one place for every
 //! way in.
 //!
-//! The routes and the OpenAPI document are made from one list ([`routes`]), with schemas taken from
+//! The routes and the OpenAPI document are made from one list (`routes`), with schemas taken from
 //! the handlers' own signatures, so the document cannot promise what the server does not do. It is
 //! committed as `openapi/freehold.json` and compared by a test.
 //!
