@@ -2,7 +2,7 @@
 //!
 //! * [`Engine`]: one server seen with its administrator's eyes. It inspects, reserves names,
 //!   converges one database to what is desired, and opens and closes the migrator's door. All it
-//!   gets are plain values ([`DesiredDatabase`]); all it returns are facts and [`Difference`]s.
+//!   gets are plain values ([`DesiredDatabase`]); all it returns are facts and [`Difference`](freehold_model::kinds::Difference)s.
 //! * [`ScriptSession`]: one pinned, cancellable connection of one login, for migration scripts.
 //!
 //! An engine decides purely and acts thinly: it observes the server, its `plan.rs` computes the
