@@ -97,53 +97,21 @@ impl Control {
         request: &ApplyRequest,
         documents: &[Document],
     ) -> Result<Attempt> {
-        let manager = request.manager.as_deref().unwrap_or("cli");
         let set = request.prune_set.clone().map(|name| ApplySet {
             name,
             environment: request.environment.clone(),
         });
         let mut draft = Draft::new(&self.records);
-        for document in documents {
-            self.draft(
-                &mut draft,
-                &document.resource,
-                manager,
-                request.force,
-                set.as_ref(),
-            )
-            .await?;
-        }
-        for document in documents {
-            self.check_references(&mut draft, &document.resource)
-                .await?;
-        }
-        let obsolete = self.draft_inline_accesses(&mut draft).await?;
-        let pruned = match &set {
-            Some(set) => self.draft_prune(caller, set, documents).await?,
-            None => Pruned::default(),
+        let prepared = self
+            .prepare(caller, request, documents, set.as_ref(), &mut draft)
+            .await;
+        let (batch, report) = match prepared {
+            Ok(prepared) => prepared,
+            // What one attempt reads is not of one moment, e.g. a database that was not there yet and
+            // the accesses that it had an instant later. A refusal counts if all of it still stands.
+            Err(_) if draft.overtaken().await? => return Ok(Attempt::Interfered),
+            Err(error) => return Err(error),
         };
-        let mut batch = draft.batch()?;
-        let mut report = ApplyReport {
-            dry_run: request.dry_run,
-            applied: Vec::new(),
-        };
-        for key in draft.order.clone() {
-            let applied = self
-                .follow_up(caller, request, &mut draft, &key, &mut batch)
-                .await?;
-            report.applied.push(applied);
-        }
-        for access in obsolete {
-            batch.writes.push(self.deleting(&access)?);
-        }
-        for resource in &pruned.released {
-            batch.writes.push(records::put(resource)?);
-        }
-        for resource in &pruned.delete {
-            report.applied.push(pruned_report(resource.key()));
-            self.journal_change(caller, "delete", &resource.key(), &[], &mut batch);
-            self.delete_writes(caller, resource, &mut batch).await?;
-        }
         if request.dry_run || batch.writes.is_empty() {
             return Ok(Attempt::Done(report));
         }
@@ -163,6 +131,53 @@ impl Control {
             Err(error) if error.is_conflict() => Ok(Attempt::Interfered),
             Err(error) => Err(store_error(error)),
         }
+    }
+
+    /// Drafts everything that the manifests ask for: the writes, and what to tell about them.
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        request: &ApplyRequest,
+        documents: &[Document],
+        set: Option<&ApplySet>,
+        draft: &mut Draft<'_>,
+    ) -> Result<(Batch, ApplyReport)> {
+        let manager = request.manager.as_deref().unwrap_or("cli");
+        for document in documents {
+            self.draft(draft, &document.resource, manager, request.force, set)
+                .await?;
+        }
+        for document in documents {
+            self.check_references(draft, &document.resource).await?;
+        }
+        let obsolete = self.draft_inline_accesses(draft).await?;
+        let pruned = match set {
+            Some(set) => self.draft_prune(caller, set, documents).await?,
+            None => Pruned::default(),
+        };
+        let mut batch = draft.batch()?;
+        let mut report = ApplyReport {
+            dry_run: request.dry_run,
+            applied: Vec::new(),
+        };
+        for key in draft.order.clone() {
+            let applied = self
+                .follow_up(caller, request, draft, &key, &mut batch)
+                .await?;
+            report.applied.push(applied);
+        }
+        for access in obsolete {
+            batch.writes.push(self.deleting(&access)?);
+        }
+        for resource in &pruned.released {
+            batch.writes.push(records::put(resource)?);
+        }
+        for resource in &pruned.delete {
+            report.applied.push(pruned_report(resource.key()));
+            self.journal_change(caller, "delete", &resource.key(), &[], &mut batch);
+            self.delete_writes(caller, resource, &mut batch).await?;
+        }
+        Ok((batch, report))
     }
 
     /// Merges one manifest into what is there.

@@ -98,6 +98,20 @@ impl<'a> Draft<'a> {
         Ok(found.is_some_and(|resource| resource.metadata.deletion_timestamp.is_none()))
     }
 
+    /// Whether any of what the draft began from has been changed by others since.
+    pub(crate) async fn overtaken(&self) -> Result<bool> {
+        for (key, drafted) in &self.drafted {
+            let now: Option<Resource> = self.records.get(key).await?;
+            let version = |found: Option<&Resource>| {
+                found.map(|resource| resource.metadata.resource_version.clone())
+            };
+            if version(now.as_ref()) != version(drafted.live.as_ref()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The writes of everything that must be saved and the preconditions of what was leaned on.
     pub(crate) fn batch(&self) -> Result<Batch> {
         let mut batch = Batch::new();
