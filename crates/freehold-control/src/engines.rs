@@ -54,6 +54,9 @@ pub(crate) struct Engines {
     starting: Mutex<()>,
 }
 
+/// Where the local servers' folders are, in the data directory.
+const LOCAL_SERVERS: &str = "instances";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server that was found unreachable is taken to be so.
 const DOWN_PAUSE: Duration = Duration::from_secs(3);
@@ -122,6 +125,29 @@ impl Engines {
             || (local && matches!(error.fault, Fault::Unreachable { .. }));
         if let (true, Some(uid)) = (stale, instance.metadata.uid) {
             self.forget(uid).await;
+        }
+    }
+
+    /// The instances for which this machine has ever made a local server.
+    pub(crate) fn local_servers(&self) -> Vec<Uid> {
+        let Ok(entries) = std::fs::read_dir(self.data_dir.join(LOCAL_SERVERS)) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// Stops the local server of an instance that has been deleted. Its files stay until a person
+    /// removes them.
+    pub(crate) async fn stop_local(&self, uid: Uid) {
+        let _one_at_a_time = self.starting.lock().await;
+        self.forget(uid).await;
+        let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
+        if let Err(error) = LocalServer::stop_in(&directory).await {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "the local server of a deleted instance goes on running");
         }
     }
 
@@ -198,7 +224,7 @@ impl Engines {
 
     async fn local(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
         let _one_at_a_time = self.starting.lock().await;
-        let directory = self.data_dir.join("instances").join(uid.to_string());
+        let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
         let major = local.version.as_deref().map(major).transpose()?;
         let server = LocalServer::ensure(&directory, major, local.port, &*self.entropy).await?;
         let admin = server.target();

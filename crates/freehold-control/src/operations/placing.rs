@@ -4,8 +4,6 @@
 //! is written in the same batch as whatever follows from the decision, guarded by the etag of the
 //! instance's allocation record: two deciders cannot both take the last room.
 
-use std::collections::BTreeSet;
-
 use freehold_model::{
     Error, Kind, Name, Result, Uid,
     kinds::{Class, Database, Instance},
@@ -64,8 +62,7 @@ impl Control {
                 continue;
             };
             let (allocation, etag) = self.allocation(uid).await?;
-            let extensions = extensions_seen(&instance);
-            candidates.push(Candidate::new(&instance, extensions, allocation.clone()));
+            candidates.push(Candidate::new(&instance, allocation.clone()));
             instances.push((instance, allocation, etag));
         }
         let request = PlacementRequest::new(team.clone(), database, class);
@@ -128,18 +125,4 @@ fn write(instance: Uid, allocation: &Allocation, etag: Option<Etag>) -> Result<W
         mode: etag.map_or(PutMode::Create, PutMode::Match),
         expires_at: None,
     })
-}
-
-/// The setting under which an instance's status keeps what `CREATE EXTENSION` would find.
-pub(crate) const EXTENSIONS_SETTING: &str = "extensions_available";
-
-fn extensions_seen(instance: &Instance) -> Option<BTreeSet<String>> {
-    let settings = &instance.status.as_ref()?.settings;
-    let list = settings.get(EXTENSIONS_SETTING)?;
-    Some(
-        list.split(',')
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect(),
-    )
 }

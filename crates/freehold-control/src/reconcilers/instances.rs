@@ -1,6 +1,6 @@
 //! Looks at every server: starts local ones, notes version, identity, size, and whether it answers.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use freehold_engine::InstanceFacts;
 use freehold_model::{
@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Rhythm, lanes::Lanes};
 use crate::{
     engines::Connected,
-    operations::placing::EXTENSIONS_SETTING,
     start::Control,
     trouble::{Trouble, explain},
 };
@@ -42,17 +41,27 @@ pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
 }
 
 async fn round(control: &Control, looked: &Looked, lanes: &mut Lanes) -> Result<()> {
+    // A local server is made for an instance that is saved: listed in this order, a new one is never
+    // taken for one whose instance is gone.
+    let local_servers = control.engines.local_servers();
     let instances: Vec<Instance> = control.records.all(Kind::Instance, Range::All).await?;
-    for instance in instances {
+    let instances: Arc<[Instance]> = instances.into();
+    for uid in local_servers {
+        if !instances.iter().any(|it| it.metadata.uid == Some(uid)) {
+            control.engines.stop_local(uid).await;
+        }
+    }
+    for instance in &*instances {
         let Some(uid) = instance.metadata.uid else {
             continue;
         };
-        if lanes.is_busy(uid) || !due(control, looked, &instance).await {
+        if lanes.is_busy(uid) || !due(control, looked, instance).await {
             continue;
         }
-        let control = control.clone();
+        let (control, instance) = (control.clone(), instance.clone());
+        let all = instances.clone();
         lanes.start(uid, async move {
-            if let Err(error) = look(&control, &instance).await {
+            if let Err(error) = look(&control, &instance, &all).await {
                 let name = &instance.metadata.name;
                 tracing::warn!(instance = %name, %error, "an instance's status could not be saved");
             }
@@ -76,7 +85,7 @@ async fn due(control: &Control, looked: &Looked, instance: &Instance) -> bool {
     !fresh
 }
 
-async fn look(control: &Control, instance: &Instance) -> Result<()> {
+async fn look(control: &Control, instance: &Instance, all: &[Instance]) -> Result<()> {
     let seen = tokio::time::timeout(LOOK_LIMIT, inspect(control, instance)).await;
     let seen = seen.unwrap_or_else(|_| {
         let detail = format!("no answer within {} s", LOOK_LIMIT.as_secs());
@@ -98,7 +107,7 @@ async fn look(control: &Control, instance: &Instance) -> Result<()> {
                 return false;
             }
             let before = live.status.clone();
-            tell(live, &seen, now);
+            tell(live, &seen, all, now);
             worth_saving(before.as_ref(), live.status.as_ref(), refresh)
         })
         .await
@@ -117,6 +126,7 @@ async fn inspect(
 fn tell(
     instance: &mut Instance,
     seen: &Result<(InstanceFacts, Connected), Trouble>,
+    all: &[Instance],
     now: Timestamp,
 ) {
     let generation = instance.metadata.generation;
@@ -124,18 +134,18 @@ fn tell(
         .status
         .as_ref()
         .and_then(|status| status.server_identity.clone());
-    let status = instance.status.get_or_insert_default();
-    status.observed_generation = generation;
     let (word, reason, message) = match seen {
-        Ok((facts, connected)) => {
-            let verdict = judge(facts, before.as_ref());
-            if verdict.0 == ConditionStatus::True {
-                note_facts(status, facts, connected, now);
-            }
-            verdict
+        Ok((facts, _)) => {
+            let elder = elder_twin(instance, &facts.identity, all);
+            judge(facts, before.as_ref(), elder)
         }
         Err(trouble) => explain(trouble),
     };
+    let status = instance.status.get_or_insert_default();
+    status.observed_generation = generation;
+    if let (Ok((facts, connected)), ConditionStatus::True) = (seen, word) {
+        note_facts(status, facts, connected, now);
+    }
     for kind in [ConditionType::Reachable, ConditionType::Ready] {
         status
             .conditions
@@ -143,10 +153,33 @@ fn tell(
     }
 }
 
+/// The instance of the same environment that was registered before this one and is the same server by
+/// its identity: another address of it, or a physical copy. The younger one is not used, because its
+/// room would be counted twice and nobody can tell whose databases its copies are.
+///
+/// Instances of different environments may share a server: their databases carry the environment in
+/// name and stamp.
+fn elder_twin<'a>(
+    instance: &Instance,
+    identity: &ServerIdentity,
+    all: &'a [Instance],
+) -> Option<&'a Instance> {
+    all.iter().find(|other| {
+        other.metadata.environment == instance.metadata.environment
+            && other.metadata.uid < instance.metadata.uid
+            && other.metadata.deletion_timestamp.is_none()
+            && other
+                .status
+                .as_ref()
+                .is_some_and(|status| status.server_identity.as_ref() == Some(identity))
+    })
+}
+
 /// Whether what was seen can be worked with.
 fn judge(
     facts: &InstanceFacts,
     known: Option<&ServerIdentity>,
+    elder: Option<&Instance>,
 ) -> (ConditionStatus, &'static str, String) {
     if let Some(known) = known.filter(|known| **known != facts.identity) {
         let message = format!(
@@ -156,6 +189,15 @@ fn judge(
             facts.identity
         );
         return (ConditionStatus::False, "ServerMismatch", message);
+    }
+    if let Some(elder) = elder {
+        let message = format!(
+            "The server has the identity of instance {}: it is the same server at another address, \
+             or a physical copy of it. Nothing is placed here. Delete one of the two instances, or \
+             load a dump of the data into a newly initialised server and register that.",
+            elder.metadata.name
+        );
+        return (ConditionStatus::False, "SameServer", message);
     }
     if facts.read_only {
         let message = "The server takes no writes. Point the instance at the primary.".to_owned();
@@ -190,10 +232,7 @@ fn note_facts(
     status.connections = Some(facts.connections);
     status.connections_max = Some(facts.connections_max);
     status.settings.clone_from(&facts.settings);
-    let extensions = facts.extensions_available.join(",");
-    status
-        .settings
-        .insert(EXTENSIONS_SETTING.to_owned(), extensions);
+    status.extensions_available = Some(facts.extensions_available.iter().cloned().collect());
 }
 
 /// Sizes move all the time: they are saved when something else changed, or now and then.

@@ -312,8 +312,8 @@ async fn a_clone_registered_beside_its_original_keeps_its_databases_as_they_are(
     plant
         .until(
             &key(Kind::Instance, None, "pg-clone"),
-            "looked at",
-            |found| found.status.is_some(),
+            "known for a copy",
+            |found| reason(found, "Ready") == "SameServer",
         )
         .await;
     let more = ORDERS.replace("class: standard", "class: standard\n  schemas: [stock]");
@@ -419,5 +419,38 @@ async fn a_storm_of_grants_does_not_keep_an_access_from_being_closed() {
     let open =
         "SELECT count(*) FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'shop_orders-api%'";
     assert_eq!(plant.server.psql("postgres", open).trim(), "0");
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_server_ends_with_its_instance_and_keeps_its_files() {
+    let plant = Plant::start().await;
+    let local = r"
+apiVersion: freehold.dev/v1alpha1
+kind: Instance
+metadata: {name: own}
+spec:
+  engine: postgres
+  local: {}
+";
+    plant.apply(&plant.platform("")).await;
+    plant.apply(local).await;
+    let own = key(Kind::Instance, None, "own");
+    let made = plant.ready(&own).await;
+    let uid = made.metadata.uid.expect("a uid").to_string();
+    let data = plant
+        .directory
+        .path()
+        .join("instances")
+        .join(uid)
+        .join("data");
+    assert!(data.join("postmaster.pid").exists(), "it runs");
+    let deleted = plant.control.resource_delete(&plant.admin, &own).await;
+    deleted.expect("nothing is on it");
+    eventually("the server is stopped", || async {
+        !data.join("postmaster.pid").exists()
+    })
+    .await;
+    assert!(data.join("PG_VERSION").exists(), "its files are there");
     plant.stop().await;
 }

@@ -158,23 +158,16 @@ impl LocalServer {
 
     /// Ends all sessions and stops the server. A server that does not run is stopped already.
     pub async fn stop(&self) -> Result<()> {
-        let place = Place::prepare(&self.directory)?;
-        let _lock = place.lock().await?;
-        if !place.is_running(&self.installation).await? {
+        Place::prepare(&self.directory)?.stop().await
+    }
+
+    /// Stops the server of a directory that nobody holds as a value any more. Its files stay. Cheap
+    /// when there is none or it does not run.
+    pub async fn stop_in(directory: &Path) -> Result<()> {
+        if !directory.join("data/postmaster.pid").exists() {
             return Ok(());
         }
-        let data = place.data();
-        let arguments = [
-            OsStr::new("stop"),
-            OsStr::new("-D"),
-            data.as_os_str(),
-            OsStr::new("-w"),
-            OsStr::new("-m"),
-            OsStr::new("fast"),
-        ];
-        place
-            .must(&self.installation, "pg_ctl", &arguments, START_TIMEOUT)
-            .await
+        Place::prepare(directory)?.stop().await
     }
 }
 
@@ -226,6 +219,25 @@ impl Place {
                 "wait for the local server's lock",
             )),
         }
+    }
+
+    async fn stop(&self) -> Result<()> {
+        let _lock = self.lock().await?;
+        let installation = self.installation(None).await?;
+        if !self.is_running(&installation).await? {
+            return Ok(());
+        }
+        let data = self.data();
+        let arguments = [
+            OsStr::new("stop"),
+            OsStr::new("-D"),
+            data.as_os_str(),
+            OsStr::new("-w"),
+            OsStr::new("-m"),
+            OsStr::new("fast"),
+        ];
+        self.must(&installation, "pg_ctl", &arguments, START_TIMEOUT)
+            .await
     }
 
     async fn installation(&self, major: Option<u32>) -> Result<Installation> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -155,4 +155,7 @@ pub struct InstanceStatus {
     /// Settings that matter for isolation and recovery, as the server reports them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Extensions that can be created in a database here; absent until the server was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions_available: Option<BTreeSet<String>>,
 }

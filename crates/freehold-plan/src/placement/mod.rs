@@ -95,11 +95,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// Reads what the instance's status says. No `Reachable` condition counts as unknown.
-    pub fn new(
-        instance: &Instance,
-        extensions: Option<BTreeSet<String>>,
-        allocation: Allocation,
-    ) -> Self {
+    pub fn new(instance: &Instance, allocation: Allocation) -> Self {
         let status = instance.status.as_ref();
         let reachable = status.and_then(|s| s.conditions.get(ConditionType::Reachable));
         Self {
@@ -107,7 +103,7 @@ impl Candidate {
             spec: instance.spec.clone(),
             reachable: reachable.map_or(ConditionStatus::Unknown, |condition| condition.status),
             version: status.and_then(|status| status.version.clone()),
-            extensions,
+            extensions: status.and_then(|status| status.extensions_available.clone()),
             deleting: instance.metadata.deletion_timestamp.is_some(),
             allocation,
         }
