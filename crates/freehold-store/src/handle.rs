@@ -31,6 +31,7 @@ pub trait DynStore: Send + Sync + 'static {
     fn lease_release<'a>(&'a self, lease: &'a Lease) -> Boxed<'a, ()>;
     fn now(&self) -> Boxed<'_, Timestamp>;
     fn purge(&self, keep_changes: Duration) -> Boxed<'_, u64>;
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 impl<S: Store> DynStore for S {
@@ -78,6 +79,9 @@ impl<S: Store> DynStore for S {
     }
     fn purge(&self, keep_changes: Duration) -> Boxed<'_, u64> {
         Box::pin(Store::purge(self, keep_changes))
+    }
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Store::close(self))
     }
 }
 

@@ -230,6 +230,8 @@ impl Store for MemoryStore {
         }
         Ok(removed as u64)
     }
+
+    async fn close(&self) {}
 }
 
 fn is_live(record: &Record, now: Timestamp) -> bool {

@@ -71,6 +71,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes expired records and changes older than `keep_changes`. Returns how many records went.
     fn purge(&self, keep_changes: Duration) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Waits for the calls that are under way, then gives back what the store holds: files,
+    /// connections, threads. Afterwards its files may be copied, renamed or removed. Calls that come
+    /// later, on any clone, fail as `Unavailable`; closing again does nothing. Dropping the last
+    /// handle gives everything back too, but waits for nothing. A store in memory holds nothing and
+    /// stays open.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// The definition of a collection.

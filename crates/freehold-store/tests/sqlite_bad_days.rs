@@ -152,11 +152,7 @@ async fn a_damaged_file_is_corrupt_and_the_error_says_the_way_out() {
     for at in 0..200 {
         store.apply(put(at, 500)).await.unwrap();
     }
-    drop(store);
-    let raw = Connection::open(&path).unwrap();
-    raw.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        .unwrap();
-    drop(raw);
+    store.close().await;
     let length = fs::metadata(&path).unwrap().len();
     let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.seek(SeekFrom::Start(length / 2 / 4096 * 4096))
@@ -238,4 +234,54 @@ async fn the_file_is_its_owners_alone() {
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{:?}", file.file_name());
     }
+}
+
+/// Whoever copies the file after closing must find one file, with everything in it, that nobody has
+/// open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_store_is_one_file_that_nobody_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    for round in 0..20u32 {
+        let store = open(&path).unwrap();
+        let busy = (0..64).map(|at| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.apply(put(round * 64 + at, 2_000)).await.unwrap();
+                store.scan(Scan::new(things(), Range::All)).await.unwrap();
+            })
+        });
+        for task in busy.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        // A clone that stays behind, as in a task that nobody ended, does not keep the file open.
+        let left = store.clone();
+        store.close().await;
+        let files: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|file| file.unwrap().file_name())
+            .collect();
+        assert_eq!(files, ["store.db"], "round {round}");
+        let held = fs::read_dir("/proc/self/fd").unwrap().any(|open| {
+            fs::read_link(open.unwrap().path()).is_ok_and(|target| target.starts_with(&path))
+        });
+        assert!(!held, "round {round}");
+        assert_eq!(
+            left.get(&things(), &key(0)).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+        assert_eq!(
+            left.apply(put(0, 1)).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+        let elsewhere = folder.path().join("elsewhere.db");
+        fs::rename(&path, &elsewhere).unwrap();
+        fs::copy(&elsewhere, &path).unwrap();
+        fs::remove_file(&elsewhere).unwrap();
+    }
+    let count: u32 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 20 * 64);
 }

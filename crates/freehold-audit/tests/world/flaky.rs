@@ -136,4 +136,8 @@ impl Store for FlakyStore {
     async fn purge(&self, keep_changes: Duration) -> Result<u64> {
         self.inner.purge(keep_changes).await
     }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
 }

@@ -186,6 +186,8 @@ impl Plant {
         if let Some(running) = self.running.take() {
             running.await.expect("control stops without a panic");
         }
+        // What is done to its files must not meet a connection that is still closing.
+        self.store.close().await;
         let Self {
             server,
             directory,

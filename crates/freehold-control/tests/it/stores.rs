@@ -131,6 +131,7 @@ async fn restored(plant: Plant, archive: Vec<u8>) -> Plant {
         let again = freehold_control::restore(&store, &archive[..]).await;
         let refused = again.expect_err("the store is not empty any more");
         assert_eq!(refused.code, Code::Conflict);
+        store.close().await;
     }
     plant
         .restart_after(|directory| {

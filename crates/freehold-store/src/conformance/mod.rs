@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, reason = "a suite reports by panicking")]
 
 mod claims;
+mod closing;
 mod concurrency;
 pub mod crash;
 mod documents;
@@ -86,6 +87,7 @@ properties![
     concurrency::write_skew_is_refused,
     concurrency::a_read_sees_what_another_handle_was_told_is_done,
     concurrency::an_index_defined_amid_writes_misses_none,
+    closing::a_store_that_is_closed_has_finished_what_it_began,
     feed::the_feed_tells_what_happened,
     feed::a_reconnecting_reader_misses_nothing_among_16_writers,
     feed::what_was_trimmed_is_said_to_be_gone,

@@ -1,13 +1,20 @@
 //! Connections: configuration, TLS, session settings, the pool.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+};
 use freehold_model::Secret;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::{NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -62,6 +69,39 @@ impl PostgresConfig {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// A connection in the hands of one call.
+pub(super) struct Session {
+    client: Client,
+    /// Given back after the connection was.
+    _call: OwnedSemaphorePermit,
+}
+
+impl Session {
+    pub(super) fn new(client: Client, call: OwnedSemaphorePermit) -> Self {
+        Self {
+            client,
+            _call: call,
+        }
+    }
+
+    pub(super) fn into_client(self) -> Client {
+        self.client
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 }
 

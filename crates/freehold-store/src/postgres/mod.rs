@@ -50,13 +50,14 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Client, Object, Pool};
+use deadpool_postgres::{Object, Pool};
 use freehold_model::Entropy;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_postgres::{Statement, types::ToSql};
 
 pub use self::connect::{PostgresConfig, PostgresTls};
-use self::{apply::Answer, fault::Effect, reading::Trouble, upkeep::Wish};
+use self::{apply::Answer, connect::Session, fault::Effect, reading::Trouble, upkeep::Wish};
 use crate::{
     ApplyOutcome, Batch, Capabilities, ChangePosition, Changes, CollectionName, CollectionSpec,
     Durability, Error, ErrorKind, Key, Lease, LeaseName, Page, Record, Result, Scan, Store,
@@ -68,11 +69,14 @@ use crate::{
 /// Batches that meet a deadlock with somebody outside, or a definition that keeps changing, are
 /// tried this often.
 const ATTEMPTS: usize = 5;
+/// Calls at once, which is as good as any number: closing waits until it has all of them.
+const CALLS_MAX: u32 = 1 << 20;
 
 /// See the module's description. A clone is another handle to the same connections.
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
+    calls: Arc<Semaphore>,
     schema: Arc<str>,
     space: i32,
     request_timeout: Duration,
@@ -91,6 +95,7 @@ impl PostgresStore {
         let schema = connect::schema_name(&config)?;
         let store = Self {
             pool: connect::pool(&config)?,
+            calls: Arc::new(Semaphore::new(CALLS_MAX as usize)),
             space: apply::space(&schema),
             schema: schema.into(),
             request_timeout: config.request_timeout,
@@ -98,7 +103,7 @@ impl PostgresStore {
             entropy,
             capabilities: Arc::new(capabilities()),
         };
-        let mut client = store.pool.get().await.map_err(fault::pool)?;
+        let mut client = store.session().await?;
         upkeep::prepare(&mut client, &store.schema, store.space)
             .await
             .map_err(|trouble| settle(Effect::None, trouble))?;
@@ -107,8 +112,19 @@ impl PostgresStore {
         Ok(store)
     }
 
-    async fn client(&self) -> Result<Arc<Client>> {
-        self.pool.get().await.map(Arc::new).map_err(fault::pool)
+    async fn session(&self) -> Result<Session> {
+        let closed = |source| {
+            let message = "the store is closed; nothing was changed";
+            Error::new(ErrorKind::Unavailable, message).because(source)
+        };
+        let call = Arc::clone(&self.calls).acquire_owned().await;
+        let call = call.map_err(closed)?;
+        let client = self.pool.get().await.map_err(fault::pool)?;
+        Ok(Session::new(client, call))
+    }
+
+    async fn client(&self) -> Result<Arc<Session>> {
+        self.session().await.map(Arc::new)
     }
 
     fn known(&self) -> Arc<Definitions> {
@@ -123,7 +139,7 @@ impl PostgresStore {
     async fn reload(&self) -> Result<Arc<Definitions>> {
         let schema = &*self.schema;
         let load =
-            |client: Arc<Client>| async move { upkeep::load_definitions(&client, schema).await };
+            |client: Arc<Session>| async move { upkeep::load_definitions(&client, schema).await };
         let fresh = self.read(load).await?;
         let fresh = Arc::new(fresh);
         *self
@@ -134,7 +150,7 @@ impl PostgresStore {
     }
 
     /// Runs a read; a connection that turns out to be dead is replaced once.
-    async fn read<T, F>(&self, read: impl Fn(Arc<Client>) -> F) -> Result<T>
+    async fn read<T, F>(&self, read: impl Fn(Arc<Session>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Trouble>>,
     {
@@ -148,7 +164,7 @@ impl PostgresStore {
         }
     }
 
-    async fn write<T, F>(&self, write: impl Fn(Arc<Client>) -> F) -> Result<T>
+    async fn write<T, F>(&self, write: impl Fn(Arc<Session>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T, Trouble>>,
     {
@@ -161,8 +177,8 @@ impl PostgresStore {
     async fn answer<T, F>(
         &self,
         effect: Effect,
-        client: Arc<Client>,
-        call: &impl Fn(Arc<Client>) -> F,
+        client: Arc<Session>,
+        call: &impl Fn(Arc<Session>) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, Trouble>>,
@@ -171,9 +187,7 @@ impl PostgresStore {
         match tokio::time::timeout(self.request_timeout, work).await {
             Ok(result) => result.map_err(|trouble| settle(effect, trouble)),
             Err(_) => {
-                if let Some(client) = Arc::into_inner(client) {
-                    drop(Object::take(client));
-                }
+                discard(client);
                 Err(fault::timed_out(effect))
             }
         }
@@ -183,7 +197,7 @@ impl PostgresStore {
         if wish.is_granted(&*self.reload().await?)? {
             return Ok(());
         }
-        let mut client = self.pool.get().await.map_err(fault::pool)?;
+        let mut client = self.session().await?;
         // Building an index takes as long as it takes.
         upkeep::redefine(&mut client, &self.schema, self.space, &wish)
             .await
@@ -203,6 +217,13 @@ impl PostgresStore {
             Ok(row.map(|row| (row.get(0), row.get(1))))
         })
         .await
+    }
+}
+
+/// Ends a connection instead of giving it back.
+fn discard(client: Arc<Session>) {
+    if let Some(session) = Arc::into_inner(client) {
+        drop(Object::take(session.into_client()));
     }
 }
 
@@ -265,7 +286,7 @@ impl Store for PostgresStore {
             let (client, statement) = self.prepared(&sql).await?;
             let (statement, space) = (&statement, self.space);
             let (batch, known, evict) = (&prepared, &definitions, &victims);
-            let call = |client: Arc<Client>| async move {
+            let call = |client: Arc<Session>| async move {
                 Ok(apply::call(&client, statement, space, batch, known, evict).await)
             };
             match self.answer(Effect::Write, client, &call).await? {
@@ -300,7 +321,7 @@ impl Store for PostgresStore {
             };
             let (schema, collection) = (&*self.schema, &scan.collection);
             let (plan, known) = (&plan, &definitions);
-            let read = |client: Arc<Client>| async move {
+            let read = |client: Arc<Session>| async move {
                 reading::scan(&client, schema, collection, plan, known).await
             };
             let page = self.read(read).await?;
@@ -317,7 +338,7 @@ impl Store for PostgresStore {
 
     async fn changes(&self, after: Option<ChangePosition>, limit: usize) -> Result<Changes> {
         let (schema, space) = (&*self.schema, self.space);
-        let read = |client: Arc<Client>| async move {
+        let read = |client: Arc<Session>| async move {
             reading::changes(&client, schema, space, after, limit).await
         };
         self.read(read).await
@@ -388,7 +409,7 @@ impl Store for PostgresStore {
 
     async fn now(&self) -> Result<Timestamp> {
         let sql = &format!("SELECT {}.now_v1()", self.schema);
-        let read = |client: Arc<Client>| async move {
+        let read = |client: Arc<Session>| async move {
             let statement = client.prepare_cached(sql).await?;
             Ok(client.query_one(&statement, &[]).await?.get(0))
         };
@@ -397,10 +418,10 @@ impl Store for PostgresStore {
 
     async fn purge(&self, keep_changes: Duration) -> Result<u64> {
         let (schema, space) = (&*self.schema, self.space);
-        let expired = |client: Arc<Client>| async move {
+        let expired = |client: Arc<Session>| async move {
             upkeep::purge_expired(&client, schema, space).await
         };
-        let trim = |client: Arc<Client>| async move {
+        let trim = |client: Arc<Session>| async move {
             upkeep::trim_feed(&client, schema, space, keep_changes).await
         };
         let mut removed = 0;
@@ -416,17 +437,25 @@ impl Store for PostgresStore {
         while self.write(trim).await? == i64::from(upkeep::CHUNK) {}
         Ok(removed)
     }
+
+    async fn close(&self) {
+        if let Ok(_all) = self.calls.acquire_many(CALLS_MAX).await {
+            self.calls.close();
+        }
+        // Nobody uses a connection any more. The driver tells the server that each one ends.
+        self.pool.close();
+    }
 }
 
 impl PostgresStore {
     /// A connection that has just prepared the statement; one that turns out to be dead is replaced
     /// once.
-    async fn prepared(&self, sql: &str) -> Result<(Arc<Client>, Statement)> {
+    async fn prepared(&self, sql: &str) -> Result<(Arc<Session>, Statement)> {
         let mut fresh = false;
         loop {
             let client = self.client().await?;
             let prepare =
-                |client: Arc<Client>| async move { Ok(client.prepare_cached(sql).await?) };
+                |client: Arc<Session>| async move { Ok(client.prepare_cached(sql).await?) };
             let error = match self
                 .answer(Effect::None, Arc::clone(&client), &prepare)
                 .await
@@ -434,9 +463,7 @@ impl PostgresStore {
                 Ok(statement) => return Ok((client, statement)),
                 Err(error) => error,
             };
-            if let Some(client) = Arc::into_inner(client) {
-                drop(Object::take(client));
-            }
+            discard(client);
             if fresh || error.kind() != ErrorKind::Unavailable {
                 return Err(error);
             }

@@ -28,7 +28,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -277,6 +277,13 @@ impl Store for SqliteStore {
         while trim().await? == upkeep::PURGE_CHUNK {}
         Ok(removed)
     }
+
+    async fn close(&self) {
+        // The readers first: whoever closes last folds the log into the file, and that is a task for
+        // the writer's thread.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
 }
 
 /// Connections that read. A connection that met an error is not used again.
@@ -294,6 +301,19 @@ impl Readers {
             idle: Mutex::default(),
             permits,
         }
+    }
+
+    /// Whoever has a permit, or waits for one already, goes on; nobody after that gets one.
+    async fn close(&self) {
+        let all = u32::try_from(self.config.readers.max(1)).unwrap_or(u32::MAX);
+        if let Ok(_all) = self.permits.acquire_many(all).await {
+            self.permits.close();
+        }
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a short read on the calling thread. It does not wait for locks.
@@ -346,11 +366,7 @@ impl Readers {
     }
 
     fn take(&self, patience: Duration) -> rusqlite::Result<Connection> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = self.idle().pop();
         match idle {
             Some(connection) => connection.busy_timeout(patience).map(|()| connection),
             None => file::open_reader(&self.config.path, patience),
@@ -358,10 +374,7 @@ impl Readers {
     }
 
     fn give_back(&self, connection: Connection) {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
+        self.idle().push(connection);
     }
 
     fn fault(&self, source: rusqlite::Error) -> Error {
@@ -370,5 +383,5 @@ impl Readers {
 }
 
 fn closed(source: tokio::sync::AcquireError) -> Error {
-    Error::new(ErrorKind::Unavailable, "the store is closed").because(source)
+    Error::new(ErrorKind::Unavailable, writer::CLOSED).because(source)
 }

@@ -21,7 +21,7 @@ use std::{
 use freehold_model::Clock;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     fault::{During, translate},
@@ -33,6 +33,8 @@ use crate::{Error, ErrorKind, Result, batch::truncate, index::Definitions};
 const QUEUE: usize = 1_024;
 /// Work in one transaction: enough to share a sync, few enough to answer soon.
 const GROUP: usize = 256;
+
+pub(super) const CLOSED: &str = "the store is closed; nothing was changed";
 
 /// Why a piece of work did not succeed.
 pub(super) enum Failure {
@@ -102,10 +104,19 @@ where
     }
 }
 
+/// What callers tell the thread.
+enum Order {
+    Work(Box<dyn Job>),
+    /// Do what is queued already, take nothing more, close the connection.
+    Close,
+}
+
 /// The callers' side.
 #[derive(Clone)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    queue: mpsc::Sender<Order>,
+    /// Nothing is ever sent. Its other end goes when the connection has been closed.
+    open: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -115,7 +126,8 @@ impl Writer {
         clock: Arc<dyn Clock>,
         published: Arc<RwLock<Arc<Definitions>>>,
     ) -> Result<Self> {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let (closed, open) = watch::channel(());
         let known = Arc::clone(&published.read().unwrap_or_else(PoisonError::into_inner));
         let thread = WriterThread {
             connection,
@@ -123,15 +135,24 @@ impl Writer {
             clock,
             known,
             published,
+            _closed: closed,
         };
         thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || thread.run(jobs))
+            .spawn(move || thread.run(orders))
             .map_err(|source| {
                 Error::new(ErrorKind::Unavailable, "the store's writer cannot start")
                     .because(source)
             })?;
-        Ok(Self { queue })
+        Ok(Self { queue, open })
+    }
+
+    /// Comes back when everything that was queued has been answered and the connection is closed.
+    pub(super) async fn close(&self) {
+        // It fails when the thread has been told already.
+        drop(self.queue.send(Order::Close).await);
+        let mut open = self.open.clone();
+        while open.changed().await.is_ok() {}
     }
 
     /// Queues work and waits until it has been committed.
@@ -145,12 +166,11 @@ impl Writer {
             result: None,
             reply,
         };
-        self.queue.send(Box::new(task)).await.map_err(|_| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "the store's writer has stopped; restart this process",
-            )
-        })?;
+        let order = Order::Work(Box::new(task));
+        self.queue
+            .send(order)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Unavailable, CLOSED))?;
         answer.await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Undetermined,
@@ -168,6 +188,8 @@ struct WriterThread {
     /// The definitions that the next transaction expects.
     known: Arc<Definitions>,
     published: Arc<RwLock<Arc<Definitions>>>,
+    /// Below the connection, because fields are dropped in order, also by a panic.
+    _closed: watch::Sender<()>,
 }
 
 /// Why a group did not commit.
@@ -178,17 +200,26 @@ enum Lost {
 }
 
 impl WriterThread {
-    fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP
-                && let Ok(next) = jobs.try_recv()
-            {
-                group.push(next);
+    fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(first) = orders.blocking_recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(order) = next {
+                match order {
+                    Order::Work(job) => group.push(job),
+                    Order::Close => orders.close(),
+                }
+                next = if group.len() < GROUP {
+                    orders.try_recv().ok()
+                } else {
+                    None
+                };
             }
-            self.settle(group);
+            if !group.is_empty() {
+                self.settle(group);
+            }
         }
-        // The last handle is gone. Closing the connection folds the log into the file.
+        // Closed, or the last handle is gone. Closing the connection folds the log into the file.
     }
 
     fn settle(&mut self, mut group: Vec<Box<dyn Job>>) {

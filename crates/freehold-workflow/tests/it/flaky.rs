@@ -122,4 +122,8 @@ impl Store for Flaky {
     async fn purge(&self, keep_changes: Duration) -> Result<u64> {
         self.inner.purge(keep_changes).await
     }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
 }
