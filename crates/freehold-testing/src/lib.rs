@@ -12,6 +12,7 @@ pub mod binary;
     reason = "tests search the cache; only xtask installs into it"
 )]
 mod cache;
+pub mod certificates;
 pub mod clock;
 pub mod disk;
 pub mod entropy;

@@ -1,6 +1,11 @@
 //! A throwaway server does what its documentation says.
 
-use freehold_testing::postgres::{Server, StopMode};
+use std::{fs, process::Command};
+
+use freehold_testing::{
+    certificates::Authority,
+    postgres::{Server, StopMode},
+};
 
 #[test]
 fn a_server_answers_and_is_gone_after_drop() {
@@ -155,4 +160,44 @@ fn the_log_and_the_url_are_usable() {
         String::from_utf8_lossy(&output.stdout).trim(),
         "odd name/with?signs"
     );
+}
+
+#[test]
+fn a_server_that_takes_only_tls_refuses_plain_connections() {
+    let authority = Authority::new("the test's authority");
+    let server = Server::builder()
+        .tls_only(&authority.certificate(&["127.0.0.1"]))
+        .start();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    // psql asks for TLS by itself.
+    assert_eq!(server.psql("postgres", encrypted), "t");
+    let plain = Command::new("psql")
+        .args(["-X", "-c", "SELECT 1"])
+        .arg(format!("{}?sslmode=disable", server.url("postgres")))
+        .output()
+        .expect("psql is installed");
+    let said = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert!(said.contains("no pg_hba.conf entry"), "{said}");
+}
+
+#[test]
+fn a_server_with_tls_is_proven_by_its_authority_alone() {
+    let authority = Authority::new("the test's authority");
+    let server = Server::builder()
+        .tls(&authority.certificate(&["127.0.0.1"]))
+        .start();
+    let directory = tempfile::tempdir().expect("there is room");
+    let connect = |authority: &Authority| {
+        let file = directory.path().join("ca.pem");
+        fs::write(&file, authority.pem()).expect("the directory is ours");
+        let parameters = format!("sslmode=verify-full&sslrootcert={}", file.display());
+        let url = format!("{}?{parameters}", server.url("postgres"));
+        let psql = Command::new("psql")
+            .args(["-X", "-At", "-c", "SELECT 1", &url])
+            .output()
+            .expect("psql is installed");
+        psql.status.success()
+    };
+    assert!(connect(&authority));
+    assert!(!connect(&Authority::new("the test's authority")));
 }

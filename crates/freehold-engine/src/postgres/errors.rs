@@ -6,6 +6,7 @@
 
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::tls;
 use crate::{EngineError, Fault, StatementError};
 
 /// The connection could not be made.
@@ -19,10 +20,18 @@ pub(crate) fn connecting(error: tokio_postgres::Error, doing: &str) -> EngineErr
             SqlState::INSUFFICIENT_PRIVILEGE => Fault::Denied {
                 missing: db.message().to_owned(),
             },
+            // Not the login is wrong, but where it comes from or that it is not encrypted.
+            _ if db.message().contains("pg_hba.conf") => Fault::Denied {
+                missing: format!(
+                    "a line in the server's pg_hba.conf ({}); where it asks for TLS (`hostssl`), \
+                     say `tls: verifyFull`",
+                    db.message()
+                ),
+            },
             _ => of_server(db),
         },
         None => Fault::Unreachable {
-            detail: causes(&error),
+            detail: tls::explain(&error).unwrap_or_else(|| causes(&error)),
         },
     };
     EngineError::new(fault, doing).because(error)

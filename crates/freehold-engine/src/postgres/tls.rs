@@ -1,9 +1,16 @@
 //! TLS by rustls with the aws-lc-rs provider, per [`Tls`] mode.
+//!
+//! A password never travels through it in clear: SCRAM is bound to the server's certificate wherever
+//! the certificate's signature names a digest, so a login through somebody in the middle fails also
+//! where the certificate is not checked ([`Tls::Prefer`]).
+//!
+//! What is refused is explained here, because the TLS library's words name the fault and not what an
+//! administrator can do about it.
 
-use std::sync::Arc;
+use std::{error::Error, io, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
@@ -58,7 +65,51 @@ fn roots(ca_pem: Option<&str>) -> Result<RootCertStore> {
     Ok(store)
 }
 
-fn unusable(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
+/// Why a handshake failed and what to do about it; nothing when the trouble is another one.
+pub(crate) fn explain(error: &tokio_postgres::Error) -> Option<String> {
+    let cause = Error::source(error)?;
+    if cause.to_string() == "server does not support TLS" {
+        return Some(
+            "the server offers no TLS; turn on `ssl` in its postgresql.conf, or, in a network that \
+             you trust, say `tls: disable`"
+                .to_owned(),
+        );
+    }
+    // An `io::Error` gives what it wraps by `get_ref`, not as its source.
+    let cause = cause.downcast_ref::<io::Error>()?.get_ref()?;
+    let refusal = cause.downcast_ref::<rustls::Error>()?;
+    let next = match refusal {
+        rustls::Error::InvalidCertificate(fault) => remedy(fault),
+        _ => "look into the server's log, and at its `ssl_min_protocol_version` and `ssl_ciphers`",
+    };
+    Some(format!("TLS failed: {refusal}; {next}"))
+}
+
+fn remedy(fault: &CertificateError) -> &'static str {
+    match fault {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "let `ca` name the certificate of the authority that signed the server's, and let the \
+             server send the authorities between them"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "let `host` be a name that stands in the certificate's subject alternative names, or \
+             give the server a certificate for it (a common name alone does not count)"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "renew the server's certificate and reload the server"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "look at this machine's clock, or wait"
+        }
+        CertificateError::Other(_) => {
+            "a certificate that `openssl req -x509` made vouches for itself as an authority and is \
+             not accepted as a server's; sign one with `basicConstraints = CA:FALSE`"
+        }
+        _ => "give the server a certificate that is right, and reload it",
+    }
+}
+
+fn unusable(doing: &str, error: impl Error + Send + Sync + 'static) -> EngineError {
     let detail = error.to_string();
     EngineError::new(Fault::Invalid { detail }, doing).because(error)
 }

@@ -9,4 +9,5 @@ mod local;
 mod names;
 mod provision;
 mod session;
+mod tls;
 mod world;

@@ -11,6 +11,7 @@
 mod client;
 mod installed;
 mod template;
+mod tls;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::certificates::Certificate;
 use crate::process;
 use crate::throwaway::{Account, Area, Files, Home, Port, Supervisor};
 pub use client::psql;
@@ -64,6 +66,7 @@ pub struct Server {
 pub struct Builder {
     major: Option<u32>,
     settings: Vec<(String, String)>,
+    tls: Option<(Certificate, tls::Plain)>,
 }
 
 impl Builder {
@@ -86,6 +89,19 @@ impl Builder {
         self
     }
 
+    /// Offers TLS with this certificate, and takes plain connections as well.
+    pub fn tls(mut self, certificate: &Certificate) -> Self {
+        self.tls = Some((certificate.clone(), tls::Plain::Allowed));
+        self
+    }
+
+    /// Takes TLS connections with this certificate and refuses plain ones over the network
+    /// (`hostssl`), as managed services do.
+    pub fn tls_only(mut self, certificate: &Certificate) -> Self {
+        self.tls = Some((certificate.clone(), tls::Plain::Refused));
+        self
+    }
+
     /// Starts the server and waits until it accepts connections.
     pub fn start(self) -> Server {
         let installed = self
@@ -98,6 +114,9 @@ impl Builder {
         let data = home.path.join("data");
         template.copy_to(&data);
         template::append(&data.join("postgresql.conf"), &lines(&self.settings));
+        if let Some((certificate, plain)) = &self.tls {
+            tls::set_up(&data, account, certificate, *plain);
+        }
         Server::launch(installed, account, &area, home, template.password)
     }
 }
@@ -292,6 +311,13 @@ impl Server {
     pub fn restart(&self) {
         self.stop(StopMode::Fast);
         *self.supervised() = Some(self.run().unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// Shows another certificate from now on. The server is restarted, so that no connection stays
+    /// that was made with the former.
+    pub fn present(&self, certificate: &Certificate) {
+        tls::show(&self.data_dir(), self.account, certificate);
+        self.restart();
     }
 
     /// Stops every process of the server where it is (SIGSTOP): it holds its connections and
