@@ -3,13 +3,24 @@
 //!
 //! `cargo run --release -p freehold-store --all-features --example store_bench -- FOLDER
 //! [HOST PORT USER DATABASE]`. The SQLite file is made in FOLDER (put it on the disk you mean);
-//! PostgreSQL is measured when a server is named, with the password from `PGPASSWORD`. Rounds of both
-//! sides alternate and the medians are compared, so that what else the machine does weighs on both.
+//! PostgreSQL is measured when a server is named, with the password from `PGPASSWORD`. Many short rounds
+//! of both sides alternate. Each gives a ratio between two neighbours in time, so that what else the
+//! machine does weighs on both; the median of the ratios is what counts, and the quartiles say how
+//! far to trust it.
 //!
-//! What "bare" means here. SQLite: one connection that writers share behind a mutex, one transaction per
-//! write (`BEGIN IMMEDIATE`, look at the definitions' version, look at the record, write it, write
-//! the change, `COMMIT`). PostgreSQL: the transaction that a careful program writes by hand (`BEGIN`,
-//! `SELECT … FOR UPDATE`, upsert, insert into the outbox, `COMMIT`) on a pool of the same size.
+//! What "bare" means here: an asynchronous program that uses the driver with care, and hands the same
+//! to its caller (the value, its version, its times, in a scan the key). Statements are prepared once.
+//!
+//! * SQLite, reading: as many connections as the store has. One record is read where the caller runs,
+//!   as the store does it. A scan may wait for the disk as often as it has rows, so it goes to
+//!   the runtime's blocking threads, as the store's does.
+//! * SQLite, writing: one connection that writers share behind a mutex, one transaction per write
+//!   (`BEGIN IMMEDIATE`, look at the definitions' version, look at the record, write it, write the
+//!   change, `COMMIT`), on the blocking threads too: a commit waits for the disk.
+//! * The rows `sqlite, no hop` are the same without the blocking threads, which only a program may
+//!   do that has nothing else to do meanwhile.
+//! * PostgreSQL: a pool of the same size; to write, the transaction that one writes by hand (`BEGIN`,
+//!   `SELECT … FOR UPDATE`, upsert, insert into the outbox, `COMMIT`).
 
 #![allow(
     clippy::unwrap_used,
@@ -26,16 +37,19 @@ use std::{
 };
 
 use deadpool_postgres::{Client, Manager, Pool};
-use freehold_model::{Secret, SystemClock, SystemEntropy};
+use freehold_model::{Clock as _, Secret, SystemClock, SystemEntropy};
 use freehold_store::{
     Batch, CollectionName, Key, PostgresConfig, PostgresStore, PutMode, Range, Scan, SqliteStore,
     StoreHandle, Value,
 };
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::Semaphore;
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 60;
 const VALUE: &str = r#"{"kind":"Database","name":"orders","spec":{"class":"standard","engine":"postgres","version":"17","team":"shop","limits":{"connections":20,"storageGb":50}},"n":12345678901234567}"#;
 const CONNECTIONS: usize = 16;
+/// As many as the store has by default.
+const READERS: usize = 4;
 
 /// What is measured: one operation on the `at`-th of `writers` tasks.
 #[derive(Clone, Copy, PartialEq)]
@@ -56,9 +70,9 @@ impl Work {
 
     fn operations(self, writers: usize) -> usize {
         match self {
-            Self::Apply => 320 * if writers > 1 { 4 } else { 1 },
-            Self::Get => 4_000,
-            Self::Scan => 300,
+            Self::Apply => 64 * if writers > 1 { 4 } else { 1 },
+            Self::Get => 2_000,
+            Self::Scan => 128,
         }
     }
 }
@@ -134,26 +148,56 @@ async fn store_time(store: &StoreHandle, work: Work, writers: usize) -> Duration
 type Row = (String, i64, Vec<u8>, i64, i64, Option<i64>);
 
 struct BareSqlite {
-    connection: Mutex<Connection>,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    permits: Semaphore,
 }
 
 impl BareSqlite {
     fn open(path: &Path) -> Self {
-        let connection = Connection::open(path).unwrap();
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384",
-            )
-            .unwrap();
+        let connection = || {
+            let connection = Connection::open(path).unwrap();
+            connection
+                .execute_batch(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                     PRAGMA cache_size = -16384",
+                )
+                .unwrap();
+            connection
+        };
         Self {
-            connection: Mutex::new(connection),
+            writer: Mutex::new(connection()),
+            readers: Mutex::new((0..READERS).map(|_| connection()).collect()),
+            permits: Semaphore::new(READERS),
+        }
+    }
+
+    async fn call(self: Arc<Self>, work: Work, at: usize, hops: bool) {
+        if !hops || work == Work::Get {
+            return self.run(work, at);
+        }
+        let run = move |bare: Arc<Self>| tokio::task::spawn_blocking(move || bare.run(work, at));
+        if work == Work::Scan {
+            let _permit = self.permits.acquire().await.unwrap();
+            run(Arc::clone(&self)).await.unwrap();
+        } else {
+            run(self).await.unwrap();
         }
     }
 
     fn run(&self, work: Work, at: usize) {
-        let connection = self.connection.lock().unwrap();
+        if work == Work::Apply {
+            return Self::apply(&self.writer.lock().unwrap(), &key(at));
+        }
+        let connection = self.readers.lock().unwrap().pop().unwrap();
+        Self::read(&connection, work, at);
+        self.readers.lock().unwrap().push(connection);
+    }
+
+    fn read(connection: &Connection, work: Work, at: usize) {
+        let now = SystemClock.now().as_microsecond();
         match work {
-            Work::Apply => Self::apply(&connection, &key(at)),
+            Work::Apply => unreachable!("writing has a connection of its own"),
             Work::Get => {
                 let row: Option<Row> = connection
                     .prepare_cached(
@@ -161,7 +205,7 @@ impl BareSqlite {
                          WHERE collection = ? AND key = ? AND (expires IS NULL OR expires > ?)",
                     )
                     .unwrap()
-                    .query_row(params!["things", key(at).as_bytes(), 0], Self::row)
+                    .query_row(params!["things", key(at).as_bytes(), now], Self::row)
                     .optional()
                     .unwrap();
                 assert!(row.is_some());
@@ -175,7 +219,7 @@ impl BareSqlite {
                     )
                     .unwrap();
                 let rows: Vec<(Row, Vec<u8>)> = statement
-                    .query_map(params!["things", b"key/", b"key0", 0], |row| {
+                    .query_map(params!["things", b"key/", b"key0", now], |row| {
                         Ok((Self::row(row)?, row.get(6)?))
                     })
                     .unwrap()
@@ -242,11 +286,15 @@ impl BareSqlite {
     }
 }
 
-async fn bare_sqlite_time(bare: &Arc<BareSqlite>, work: Work, writers: usize) -> Duration {
+async fn bare_sqlite_time(
+    bare: &Arc<BareSqlite>,
+    work: Work,
+    writers: usize,
+    hops: bool,
+) -> Duration {
     let bare = Arc::clone(bare);
     time(work.operations(writers), writers, move |at| {
-        let bare = Arc::clone(&bare);
-        async move { bare.run(work, at) }
+        Arc::clone(&bare).call(work, at, hops)
     })
     .await
 }
@@ -267,7 +315,7 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
                         .query_one(&statement, &[&"things", &key])
                         .await
                         .unwrap();
-                    assert_eq!(row.get::<_, String>(0), VALUE);
+                    assert_eq!(bare_row(&row).0, VALUE);
                 }
                 Work::Scan => {
                     let sql = format!(
@@ -279,8 +327,8 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
                         .query(&statement, &[&"things", &from, &to])
                         .await
                         .unwrap();
-                    let rows: Vec<(String, Vec<u8>)> =
-                        rows.iter().map(|row| (row.get(0), row.get(6))).collect();
+                    let rows: Vec<(Row, Vec<u8>)> =
+                        rows.iter().map(|row| (bare_row(row), row.get(6))).collect();
                     assert_eq!(rows.len(), 101);
                 }
             }
@@ -292,6 +340,17 @@ async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration
 const BARE_COLUMNS: &str = "SELECT r.value, r.rev, r.nonce, r.created, r.updated, r.expires, r.key
     FROM bench.records r WHERE r.collection = $1
     AND (r.expires IS NULL OR r.expires > bench.now_v1())";
+
+fn bare_row(row: &tokio_postgres::Row) -> Row {
+    (
+        row.get(0),
+        row.get(1),
+        row.get(2),
+        row.get(3),
+        row.get(4),
+        row.get(5),
+    )
+}
 
 async fn bare_apply(client: &mut Client, key: &[u8]) {
     let look = "SELECT rev, nonce, created, expires FROM bench.records
@@ -330,9 +389,11 @@ async fn fill(store: &StoreHandle) {
     store.apply(batch).await.unwrap();
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// The value below which this share of the values lies.
+fn quantile(values: &[f64], share: (usize, usize)) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) * share.0 / share.1]
 }
 
 /// Alternates both sides and prints one line.
@@ -348,19 +409,27 @@ async fn compare<A, B>(
 {
     bare().await;
     store().await;
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        left.push(bare().await);
-        right.push(store().await);
-    }
-    let (left, right) = (median(left), median(right));
-    let ratio = right.as_secs_f64() / left.as_secs_f64();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        // Whoever comes second finds the caches as the first left them, so they take turns in that too.
+        if round % 2 == 0 {
+            left.push(micros(bare().await));
+            right.push(micros(store().await));
+        } else {
+            right.push(micros(store().await));
+            left.push(micros(bare().await));
+        }
+    }
+    let ratios: Vec<f64> = right.iter().zip(&left).map(|(r, l)| r / l).collect();
     println!(
-        "{adapter:<10} {:<20} {writers:>7} {:>12.1} {:>12.1} {ratio:>8.2}",
+        "{adapter:<14} {:<20} {writers:>7} {:>12.1} {:>12.1} {:>8.2} {:>6.2} - {:.2}",
         work.name(),
-        micros(left),
-        micros(right)
+        quantile(&left, (1, 2)),
+        quantile(&right, (1, 2)),
+        quantile(&ratios, (1, 2)),
+        quantile(&ratios, (1, 4)),
+        quantile(&ratios, (3, 4)),
     );
 }
 
@@ -370,16 +439,21 @@ async fn sqlite(folder: &Path) {
     let store = StoreHandle::new(store);
     fill(&store).await;
     let bare = Arc::new(BareSqlite::open(&path));
-    for work in WORKS {
-        for writers in [1, 32] {
-            compare(
-                "sqlite",
-                work,
-                writers,
-                || bare_sqlite_time(&bare, work, writers),
-                || store_time(&store, work, writers),
-            )
-            .await;
+    for (adapter, hops) in [("sqlite", true), ("sqlite, no hop", false)] {
+        for work in WORKS {
+            if !hops && work == Work::Get {
+                continue;
+            }
+            for writers in [1, 32] {
+                compare(
+                    adapter,
+                    work,
+                    writers,
+                    || bare_sqlite_time(&bare, work, writers, hops),
+                    || store_time(&store, work, writers),
+                )
+                .await;
+            }
         }
     }
 }
@@ -390,7 +464,7 @@ async fn postgres(arguments: &[String]) {
             arguments.is_empty(),
             "a server is named by HOST PORT USER DATABASE, and its password by PGPASSWORD"
         );
-        println!("{:<10} not measured: no server was named", "postgres");
+        println!("{:<14} not measured: no server was named", "postgres");
         return;
     };
     let password = env::var("PGPASSWORD").unwrap_or_default();
@@ -434,8 +508,8 @@ async fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let folder = arguments.first().map_or_else(env::temp_dir, PathBuf::from);
     println!(
-        "{:<10} {:<20} {:>7} {:>12} {:>12} {:>8}",
-        "adapter", "work", "writers", "bare µs/op", "store µs/op", "ratio"
+        "{:<14} {:<20} {:>7} {:>12} {:>12} {:>8} {:>13}",
+        "adapter", "work", "writers", "bare µs/op", "store µs/op", "ratio", "quartiles"
     );
     let folder = tempfile::tempdir_in(folder).unwrap();
     sqlite(folder.path()).await;

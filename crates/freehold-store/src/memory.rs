@@ -136,8 +136,8 @@ impl Store for MemoryStore {
         let plan = Plan::new(&scan, &state.definitions)?;
         let mut page = plan.page();
         match &plan.index {
-            None => state.scan_keys(&scan.collection, &plan, now, &mut page),
-            Some(index) => state.scan_index(&scan.collection, index, &plan, now, &mut page),
+            None => state.scan_keys(&plan, now, &mut page)?,
+            Some(index) => state.scan_index(index, &plan, now, &mut page)?,
         }
         Ok(page.finish())
     }
@@ -509,56 +509,58 @@ fn bytes(key: &Key) -> Vec<u8> {
 }
 
 mod reading {
-    use super::{CollectionName, Plan, State, Timestamp, is_live};
+    use super::{Plan, Result, State, Timestamp, is_live};
     use crate::paging::PageBuilder;
 
     impl State {
         pub(super) fn scan_keys(
             &self,
-            collection: &CollectionName,
-            plan: &Plan,
+            plan: &Plan<'_>,
             now: Timestamp,
             page: &mut PageBuilder<'_>,
-        ) {
-            let Some(records) = self.records.get(collection) else {
-                return;
+        ) -> Result<()> {
+            let Some(records) = self.records.get(plan.collection()) else {
+                return Ok(());
             };
             for (key, record) in records.range(plan.from.clone()..) {
                 if plan.to.as_ref().is_some_and(|to| key >= to) {
-                    return;
+                    return Ok(());
                 }
                 let fresh = plan.after.as_ref().is_none_or(|after| *key > after.key);
-                if fresh && is_live(record, now) && !page.offer(record.clone(), &[]) {
-                    return;
+                if fresh && is_live(record, now) && !page.offer(record.clone(), &[])? {
+                    return Ok(());
                 }
             }
+            Ok(())
         }
 
         pub(super) fn scan_index(
             &self,
-            collection: &CollectionName,
             index: &str,
-            plan: &Plan,
+            plan: &Plan<'_>,
             now: Timestamp,
             page: &mut PageBuilder<'_>,
-        ) {
-            let Some(entries) = self.entries.get(collection) else {
-                return;
+        ) -> Result<()> {
+            let Some(entries) = self.entries.get(plan.collection()) else {
+                return Ok(());
             };
             let first = (index.to_owned(), plan.from.clone(), Vec::new());
             for (name, value, key) in entries.range(first..) {
                 if name != index || plan.to.as_ref().is_some_and(|to| value >= to) {
-                    return;
+                    return Ok(());
                 }
                 let fresh = |place: &crate::token::Place| (value, key) > (&place.value, &place.key);
-                let record = self.stored(collection, key).filter(|r| is_live(r, now));
+                let record = self
+                    .stored(plan.collection(), key)
+                    .filter(|r| is_live(r, now));
                 if plan.after.as_ref().is_none_or(fresh)
                     && let Some(record) = record
-                    && !page.offer(record.clone(), value)
+                    && !page.offer(record.clone(), value)?
                 {
-                    return;
+                    return Ok(());
                 }
             }
+            Ok(())
         }
     }
 }

@@ -6,30 +6,32 @@
 use serde_json::Value as Json;
 
 use crate::{
-    Error, Filter, IndexValue, Page, Range, Record, Result, Scan,
+    CollectionName, Error, Filter, IndexValue, Page, Range, Record, Result, Scan,
     index::{Definitions, encode, successor},
     pointer::{Document, Pointer},
     token::{Place, ScanDigest},
 };
 
 const LIMIT_MAX: usize = 1_000;
+/// Records that a page has room for from the start.
+const CAPACITY_FIRST: usize = 128;
 
 /// A scan as an adapter runs it: half-open bounds over keys, or over values of an index.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
+    scan: &'a Scan,
     /// `None`: by key.
     pub(crate) index: Option<String>,
     pub(crate) from: Vec<u8>,
     pub(crate) to: Option<Vec<u8>>,
     /// Read strictly after this place.
     pub(crate) after: Option<Place>,
-    digest: ScanDigest,
-    filter: Option<(Pointer, Json)>,
-    limit: usize,
+    index_version: Option<u32>,
+    filter: Option<Pointer>,
 }
 
-impl Plan {
-    pub(crate) fn new(scan: &Scan, definitions: &Definitions) -> Result<Self> {
+impl<'a> Plan<'a> {
+    pub(crate) fn new(scan: &'a Scan, definitions: &Definitions) -> Result<Self> {
         if !(1..=LIMIT_MAX).contains(&scan.limit) {
             return Err(Error::invalid(format!(
                 "a page of {} records (1 to {LIMIT_MAX})",
@@ -41,20 +43,36 @@ impl Plan {
             Some(index) => Some(definitions.index(&scan.collection, index)?.version),
             None => None,
         };
-        let identity = format!(
-            "{:?}",
-            (&scan.collection, &scan.range, &scan.filter, index_version)
-        );
-        let digest = ScanDigest::of(&identity);
-        Ok(Self {
+        let pointer = |filter: &Filter| Pointer::parse(&filter.pointer);
+        let mut plan = Self {
+            scan,
             index,
             from,
             to,
-            after: scan.after.as_ref().map(|t| digest.place(t)).transpose()?,
-            digest,
-            filter: scan.filter.as_ref().map(filter).transpose()?,
-            limit: scan.limit,
-        })
+            after: None,
+            index_version,
+            filter: scan.filter.as_ref().map(pointer).transpose()?,
+        };
+        if let Some(token) = &scan.after {
+            plan.after = Some(plan.digest().place(token)?);
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn collection(&self) -> &CollectionName {
+        &self.scan.collection
+    }
+
+    /// What a token of this scan carries. It is made when there is a token, not for every page.
+    fn digest(&self) -> ScanDigest {
+        let Scan {
+            collection,
+            range,
+            filter,
+            ..
+        } = self.scan;
+        let identity = format!("{:?}", (collection, range, filter, self.index_version));
+        ScanDigest::of(&identity)
     }
 
     /// How many rows to fetch at once: one more than the page when nothing is filtered out.
@@ -63,7 +81,7 @@ impl Plan {
         let rows = if self.filter.is_some() {
             LIMIT_MAX
         } else {
-            self.limit + 1
+            self.scan.limit + 1
         };
         i64::try_from(rows).unwrap_or(i64::MAX)
     }
@@ -71,22 +89,27 @@ impl Plan {
     pub(crate) fn page(&self) -> PageBuilder<'_> {
         PageBuilder {
             plan: self,
-            records: Vec::new(),
+            // Most pages are full or small.
+            records: Vec::with_capacity(self.scan.limit.min(CAPACITY_FIRST)),
             last: None,
             more: false,
         }
     }
 
-    fn keeps(&self, record: &Record) -> bool {
-        let Some((pointer, wanted)) = &self.filter else {
-            return true;
+    /// Fails when the filter meets a value that cannot be read.
+    fn keeps(&self, record: &Record) -> Result<bool> {
+        let (Some(pointer), Some(filter)) = (&self.filter, &self.scan.filter) else {
+            return Ok(true);
         };
-        Document::parse(record.value.text())
-            .and_then(|document| document.find(pointer))
-            .ok()
-            .flatten()
+        let unreadable = |source: Error| {
+            let name = format!("{}/{}", record.collection, record.key);
+            Error::corrupt(format!("the stored value of {name} is not JSON")).because(source)
+        };
+        let document = Document::parse(record.value.text()).map_err(unreadable)?;
+        let found = document.find(pointer).map_err(unreadable)?;
+        Ok(found
             .and_then(|found| serde_json::from_str::<Json>(found).ok())
-            .is_some_and(|found| found == *wanted)
+            .is_some_and(|found| found == filter.equals))
     }
 }
 
@@ -141,13 +164,9 @@ fn leading(index: &str, values: &[IndexValue], fields_max: usize) -> Result<Vec<
     Ok(bytes)
 }
 
-fn filter(filter: &Filter) -> Result<(Pointer, Json)> {
-    Ok((Pointer::parse(&filter.pointer)?, filter.equals.clone()))
-}
-
 /// Collects rows in scan order until the page is full.
 pub(crate) struct PageBuilder<'a> {
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     records: Vec<Record>,
     last: Option<Place>,
     more: bool,
@@ -156,29 +175,29 @@ pub(crate) struct PageBuilder<'a> {
 impl PageBuilder<'_> {
     /// Takes the next row. `false` when no further row is needed: the page is full and it is known
     /// that another one follows.
-    pub(crate) fn offer(&mut self, record: Record, index_value: &[u8]) -> bool {
-        if !self.plan.keeps(&record) {
-            return true;
+    pub(crate) fn offer(&mut self, record: Record, index_value: &[u8]) -> Result<bool> {
+        if !self.plan.keeps(&record)? {
+            return Ok(true);
         }
-        if self.records.len() == self.plan.limit {
+        if self.records.len() == self.plan.scan.limit {
             self.more = true;
-            return false;
+            return Ok(false);
         }
-        if self.records.len() + 1 == self.plan.limit {
+        if self.records.len() + 1 == self.plan.scan.limit {
             self.last = Some(Place {
                 value: index_value.to_vec(),
                 key: record.key.as_str().as_bytes().to_vec(),
             });
         }
         self.records.push(record);
-        true
+        Ok(true)
     }
 
     pub(crate) fn finish(self) -> Page {
         let next = self
             .last
             .filter(|_| self.more)
-            .map(|place| self.plan.digest.token(&place));
+            .map(|place| self.plan.digest().token(&place));
         Page {
             records: self.records,
             next,

@@ -76,10 +76,12 @@ pub(crate) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
+    /// Fails when the text is not JSON.
     pub(crate) fn parse(text: &'a str) -> Result<Self> {
         let members = if text.trim_start().starts_with('{') {
             Some(members(text)?)
         } else {
+            serde_json::from_str::<&RawValue>(text).map_err(unreadable)?;
             None
         };
         Ok(Self { text, members })

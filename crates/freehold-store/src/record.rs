@@ -1,9 +1,11 @@
 //! What a store keeps.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::Error as _,
+};
 use serde_json::value::RawValue;
 
 use crate::{Error, Result};
@@ -11,7 +13,7 @@ use crate::{Error, Result};
 /// The name of a collection: 1 to 48 of `a-z`, `0-9` and `_`, starting with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct CollectionName(String);
+pub struct CollectionName(Arc<str>);
 
 impl CollectionName {
     pub const LENGTH_MAX: usize = 48;
@@ -24,7 +26,7 @@ impl CollectionName {
                 .bytes()
                 .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if right {
-            Ok(Self(text))
+            Ok(Self(text.into()))
         } else {
             Err(Error::invalid(format!("{text:?} is not a collection name")))
         }
@@ -44,7 +46,7 @@ impl TryFrom<String> for CollectionName {
 
 impl From<CollectionName> for String {
     fn from(name: CollectionName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
@@ -76,6 +78,14 @@ impl Key {
         Ok(Self(text))
     }
 
+    /// A key as the store gave it back.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn stored(bytes: &[u8]) -> Result<Self> {
+        std::str::from_utf8(bytes)
+            .map_err(|source| Error::corrupt("a stored key is not UTF-8").because(source))
+            .and_then(Self::new)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -101,38 +111,58 @@ impl fmt::Display for Key {
 }
 
 /// A JSON text, kept as it was written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Value(Box<RawValue>);
+///
+/// What goes into a store is proven to be JSON. What comes out of one is not proven again: reading it
+/// would cost as much as fetching it, and whoever uses it parses it anyway. So a text that somebody
+/// damaged in the store is found where it is used, by [`Value::decode`], by a filter, or by
+/// serialising the value, and each of them fails rather than take it for something else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value(Box<str>);
 
 impl Value {
     /// Fails when `text` is not JSON.
     pub fn from_text(text: String) -> Result<Self> {
         RawValue::from_string(text)
-            .map(Self)
+            .map(|raw| Self(raw.into()))
             .map_err(|source| Error::invalid("a value is not JSON").because(source))
     }
 
+    /// A text as the store gave it back.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        serde_json::value::to_raw_value(value)
-            .map(Self)
+        serde_json::to_string(value)
+            .map(|text| Self(text.into()))
             .map_err(|source| Error::invalid("a value cannot be written as JSON").because(source))
     }
 
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(self.0.get()).map_err(|source| {
+        serde_json::from_str(&self.0).map_err(|source| {
             Error::corrupt("a stored value does not have the expected shape").because(source)
         })
     }
 
+    /// The text as it was written; as it stands in the store, should somebody have damaged it.
     pub fn text(&self) -> &str {
-        self.0.get()
+        &self.0
     }
 }
 
-impl PartialEq for Value {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
+/// Written into other JSON as it is, not as a string.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0)
+            .map_err(|source| S::Error::custom(format!("a stored value is not JSON: {source}")))?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
     }
 }
 
@@ -185,6 +215,13 @@ impl From<Etag> for String {
     fn from(etag: Etag) -> Self {
         etag.to_string()
     }
+}
+
+/// A time as the store gave it back; microseconds.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn stored_time(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(micros)
+        .map_err(|source| Error::corrupt("a stored time is out of range").because(source))
 }
 
 /// One versioned record.

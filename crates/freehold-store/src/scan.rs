@@ -37,6 +37,13 @@ pub enum Range {
     },
 }
 
+impl Range {
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_indexed(&self) -> bool {
+        matches!(self, Self::IndexPrefix { .. } | Self::IndexRange { .. })
+    }
+}
+
 /// A value that can stand in an index. They order as: false, true, integers, texts (by bytes).
 /// Other JSON types (null, fractions, arrays, objects) put the record outside the index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -15,8 +15,8 @@ use std::{
 
 use freehold_model::{SystemClock, SystemEntropy};
 use freehold_store::{
-    Batch, CollectionName, CollectionSpec, ErrorKind, IndexSpec, Key, PutMode, Range, Result,
-    Retry, Scan, SqliteConfig, SqliteStore, Store as _, Value,
+    Batch, CollectionName, CollectionSpec, ErrorKind, Filter, IndexSpec, Key, PutMode, Range,
+    Result, Retry, Scan, SqliteConfig, SqliteStore, Store as _, Value,
 };
 use freehold_testing::disk::Tiny;
 use rusqlite::Connection;
@@ -167,19 +167,39 @@ async fn a_damaged_file_is_corrupt_and_the_error_says_the_way_out() {
     assert!(error.to_string().contains(".recover"), "{error}");
 }
 
+/// Reading does not prove again that a value is JSON; each way of using it does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_that_somebody_damaged_is_corrupt_and_not_handed_out() {
+async fn a_value_that_somebody_damaged_is_never_taken_for_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = open(&path).unwrap();
-    store.apply(put(1, 10)).await.unwrap();
     let raw = Connection::open(&path).unwrap();
-    raw.execute("UPDATE records SET value = substr(value, 2)", [])
-        .unwrap();
-    assert_eq!(
-        store.get(&things(), &key(1)).await.unwrap_err().kind(),
-        ErrorKind::Corrupt
-    );
+    // Cut off in front, cut off at the end, a text that lost its quote, an object with more behind it.
+    for damage in [
+        "substr(value, 2)",
+        "substr(value, 1, length(value) - 1)",
+        "'\"lost'",
+        "value || 'x'",
+        "''",
+    ] {
+        store.apply(put(1, 10)).await.unwrap();
+        raw.execute(&format!("UPDATE records SET value = {damage}"), [])
+            .unwrap();
+        let record = store.get(&things(), &key(1)).await.unwrap().unwrap();
+        let error = record.value.decode::<serde_json::Value>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
+        let mut page = store.scan(Scan::new(things(), Range::All)).await.unwrap();
+        let record = page.records.pop().unwrap();
+        assert!(serde_json::to_string(&record.value).is_err(), "{damage}");
+        let mut scan = Scan::new(things(), Range::All);
+        scan.filter = Some(Filter {
+            pointer: "/n".to_owned(),
+            equals: serde_json::json!(1),
+        });
+        let error = store.scan(scan).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
+        assert!(error.to_string().contains("things/\"00001\""), "{error}");
+    }
     raw.execute_batch("DROP TABLE records").unwrap();
     assert_eq!(
         store.get(&things(), &key(1)).await.unwrap_err().kind(),

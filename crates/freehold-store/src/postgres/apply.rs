@@ -298,7 +298,7 @@ fn answer(prepared: &Prepared, row: &Row) -> Result<Answer> {
         1 => Ok(Answer::Stale),
         2 => {
             let collection = CollectionName::new(row.get::<_, String>("detail"))?;
-            Ok(Answer::Evict(collection, stored_key(row.get("owner"))?))
+            Ok(Answer::Evict(collection, Key::stored(row.get("owner"))?))
         }
         3 => {
             let precondition = &prepared.batch.preconditions[at()];
@@ -347,12 +347,6 @@ pub(super) fn etag(rev: i64, nonce: &[u8]) -> Result<Etag> {
         .try_into()
         .map_err(|source| Error::corrupt("a stored nonce is not 16 bytes long").because(source))?;
     Ok(Etag::new(rev.cast_unsigned(), nonce))
-}
-
-pub(super) fn stored_key(bytes: &[u8]) -> Result<Key> {
-    String::from_utf8(bytes.to_vec())
-        .map_err(|source| Error::corrupt("a stored key is not UTF-8").because(source))
-        .and_then(Key::new)
 }
 
 /// Ours never come near 2^63; one that does names nothing.

@@ -64,6 +64,7 @@ use crate::{
     batch::{self, Prepared},
     index::Definitions,
     paging::Plan,
+    record::stored_time,
 };
 
 /// Batches that meet a deadlock with somebody outside, or a definition that keeps changing, are
@@ -319,10 +320,9 @@ impl Store for PostgresStore {
                 }
                 plan => plan?,
             };
-            let (schema, collection) = (&*self.schema, &scan.collection);
-            let (plan, known) = (&plan, &definitions);
+            let (schema, plan, known) = (&*self.schema, &plan, &definitions);
             let read = |client: Arc<Session>| async move {
-                reading::scan(&client, schema, collection, plan, known).await
+                reading::scan(&client, schema, plan, known).await
             };
             let page = self.read(read).await?;
             match page {
@@ -368,7 +368,7 @@ impl Store for PostgresStore {
                     name: name.clone(),
                     holder: holder.to_owned(),
                     epoch: epoch.cast_unsigned(),
-                    until: time(until)?,
+                    until: stored_time(until)?,
                     ttl,
                 })
             })
@@ -390,7 +390,7 @@ impl Store for PostgresStore {
             .await?;
         match renewed {
             Some((_, until)) => Ok(Lease {
-                until: time(until)?,
+                until: stored_time(until)?,
                 ..lease.clone()
             }),
             None => Err(batch::lease_lost(&lease.name, lease.epoch)),
@@ -413,7 +413,7 @@ impl Store for PostgresStore {
             let statement = client.prepare_cached(sql).await?;
             Ok(client.query_one(&statement, &[]).await?.get(0))
         };
-        time(self.read(read).await?)
+        stored_time(self.read(read).await?)
     }
 
     async fn purge(&self, keep_changes: Duration) -> Result<u64> {
@@ -474,9 +474,4 @@ impl PostgresStore {
 
 fn micros(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn time(micros: i64) -> Result<Timestamp> {
-    Timestamp::from_microsecond(micros)
-        .map_err(|source| Error::corrupt("a stored time is out of range").because(source))
 }

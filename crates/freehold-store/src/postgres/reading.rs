@@ -1,19 +1,19 @@
 //! Reading: rows to records, scans, the change feed.
 
 use deadpool_postgres::Client;
-use jiff::Timestamp;
 use tokio_postgres::{
     Error as PgError, Row,
     types::{ToSql, Type},
 };
 
-use super::apply::{etag, number, stored_key};
+use super::apply::{etag, number};
 use crate::{
     Change, ChangeKind, ChangePosition, Changes, CollectionName, Error, Key, Page, Record, Result,
     Value,
     batch::{ahead, compacted},
     index::Definitions,
     paging::Plan,
+    record::stored_time,
     token::Place,
 };
 
@@ -54,33 +54,19 @@ pub(super) async fn get(
             &[&collection.as_str(), &key.as_str().as_bytes()],
         )
         .await?;
-    match row {
-        None => Ok(None),
-        Some(row) => Ok(Some(record(&row, 0, collection.clone(), key.clone())?)),
-    }
+    row.map(|row| Ok(record(&row, collection.clone(), key.clone())?))
+        .transpose()
 }
 
-fn record(row: &Row, first: usize, collection: CollectionName, key: Key) -> Result<Record> {
-    let time = |micros| {
-        Timestamp::from_microsecond(micros).map_err(|source| {
-            Error::corrupt(format!(
-                "a time stamp of {collection}/{key} is out of range"
-            ))
-            .because(source)
-        })
-    };
-    let value = Value::from_text(row.get(first)).map_err(|source| {
-        Error::corrupt(format!(
-            "the stored value of {collection}/{key} is not JSON"
-        ))
-        .because(source)
-    })?;
+/// From a row that begins with the columns of `get`.
+fn record(row: &Row, collection: CollectionName, key: Key) -> Result<Record> {
+    let expires: Option<i64> = row.get(5);
     Ok(Record {
-        value,
-        etag: etag(row.get(first + 1), row.get(first + 2))?,
-        created_at: time(row.get(first + 3))?,
-        updated_at: time(row.get(first + 4))?,
-        expires_at: row.get::<_, Option<i64>>(first + 5).map(time).transpose()?,
+        value: Value::stored(row.get(0)),
+        etag: etag(row.get(1), row.get(2))?,
+        created_at: stored_time(row.get(3))?,
+        updated_at: stored_time(row.get(4))?,
+        expires_at: expires.map(stored_time).transpose()?,
         collection,
         key,
     })
@@ -90,49 +76,50 @@ fn record(row: &Row, first: usize, collection: CollectionName, key: Key) -> Resu
 pub(super) async fn scan(
     client: &Client,
     schema: &str,
-    collection: &CollectionName,
-    plan: &Plan,
+    plan: &Plan<'_>,
     definitions: &Definitions,
 ) -> Result<Option<Page>, Trouble> {
     let mut page = plan.page();
     let mut after = plan.after.clone();
+    let wanted = usize::try_from(plan.fetch()).unwrap_or(usize::MAX);
     loop {
-        let rows = rows(client, schema, collection, plan, after.as_ref()).await?;
-        let wanted = plan.fetch();
-        let mut got = 0;
-        for row in rows {
-            if plan.index.is_some() && row.get::<_, i64>(8) != number(definitions.version) {
-                return Ok(None);
-            }
-            // The row of the definitions alone: the range is empty.
-            let Some(key) = row.get::<_, Option<&[u8]>>(6) else {
-                break;
-            };
-            got += 1;
-            let value: &[u8] = row.get(7);
-            after = Some(Place {
-                value: value.to_vec(),
-                key: key.to_vec(),
-            });
-            let record = record(&row, 0, collection.clone(), stored_key(key)?)?;
-            if !page.offer(record, value) {
+        let rows = rows(client, schema, plan, after.as_ref()).await?;
+        // One row of the definitions alone says that the range is empty.
+        let found = || {
+            rows.iter()
+                .map_while(|row| Some((row, row.get::<_, Option<&[u8]>>(6)?)))
+        };
+        if plan.index.is_some()
+            && rows
+                .first()
+                .is_some_and(|row| row.get::<_, i64>(8) != number(definitions.version))
+        {
+            return Ok(None);
+        }
+        for (row, key) in found() {
+            let record = record(row, plan.collection().clone(), Key::stored(key)?)?;
+            if !page.offer(record, row.get(7))? {
                 return Ok(Some(page.finish()));
             }
         }
-        if got < wanted {
+        if rows.len() < wanted {
             return Ok(Some(page.finish()));
         }
+        // The filter left room.
+        after = found().last().map(|(row, key)| Place {
+            value: row.get::<_, &[u8]>(7).to_vec(),
+            key: key.to_vec(),
+        });
     }
 }
 
 async fn rows(
     client: &Client,
     schema: &str,
-    collection: &CollectionName,
-    plan: &Plan,
+    plan: &Plan<'_>,
     after: Option<&Place>,
 ) -> Result<Vec<Row>, PgError> {
-    let (name, limit) = (collection.as_str(), plan.fetch());
+    let (name, limit) = (plan.collection().as_str(), plan.fetch());
     let mut values: Vec<&(dyn ToSql + Sync)> = vec![&name, &plan.from, &limit];
     let mut types = vec![Type::TEXT, Type::BYTEA, Type::INT8];
     let column = if plan.index.is_some() {
@@ -246,7 +233,7 @@ fn change(row: &Row) -> Option<Result<Change>> {
         Ok(Change {
             position: ChangePosition(position.cast_unsigned()),
             collection: CollectionName::new(row.get::<_, String>(3))?,
-            key: stored_key(row.get(4))?,
+            key: Key::stored(row.get(4))?,
             kind,
         })
     };

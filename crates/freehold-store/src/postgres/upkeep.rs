@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{Client, Transaction};
 
-use super::{
-    apply::{record_stripes, stored_key},
-    reading::Trouble,
-};
+use super::{apply::record_stripes, reading::Trouble};
 use crate::{
-    CollectionName, CollectionSpec, Error, ErrorKind, Result,
+    CollectionName, CollectionSpec, Error, ErrorKind, Key, Result,
     index::{self, Definition, Definitions, Entry, Merge},
 };
 
@@ -247,7 +244,7 @@ async fn build(
             let entries = match definition.entries_where(text, wanted) {
                 Ok(entries) => entries,
                 Err(error) => {
-                    let key = stored_key(key)?;
+                    let key = Key::stored(key)?;
                     return Err(index::build_refused(collection, &key, error).into());
                 }
             };

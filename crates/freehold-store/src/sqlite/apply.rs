@@ -193,7 +193,7 @@ fn check_unique(
                 if live {
                     return Err(refused(&owner));
                 }
-                let key = stored_key(owner).map_err(Failure::Refused)?;
+                let key = Key::stored(&owner).map_err(Failure::Refused)?;
                 let collection = collection.clone();
                 evictions
                     .entry(at)
@@ -226,12 +226,6 @@ fn owners(
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?
         .collect()
-}
-
-pub(super) fn stored_key(bytes: Vec<u8>) -> Result<Key> {
-    String::from_utf8(bytes)
-        .map_err(|source| Error::corrupt("a stored key is not UTF-8").because(source))
-        .and_then(Key::new)
 }
 
 fn write(

@@ -211,13 +211,15 @@ impl Store for SqliteStore {
         let mut known = self.definitions();
         self.readers
             .elsewhere(move |connection| {
+                if !scan.range.is_indexed() {
+                    return reading::scan(connection, &Plan::new(&scan, &known)?, clock.now());
+                }
                 // Definitions and rows from one snapshot: the index is what it is said to be.
                 let snapshot = connection.unchecked_transaction()?;
                 if file::definitions_version(&snapshot)? != known.version {
                     known = Arc::new(file::load_definitions(&snapshot)??);
                 }
-                let plan = Plan::new(&scan, &known)?;
-                reading::scan(&snapshot, &scan.collection, &plan, clock.now())
+                reading::scan(&snapshot, &Plan::new(&scan, &known)?, clock.now())
             })
             .await
     }

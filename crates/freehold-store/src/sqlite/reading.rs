@@ -4,14 +4,14 @@
 //! and stops nobody, so every acknowledged write is seen, also one of another process.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, Row, ToSql, params};
 
-use super::apply::stored_key;
 use crate::{
     Change, ChangeKind, ChangePosition, Changes, CollectionName, Error, Etag, Key, Page, Record,
     Result, Value,
     batch::{ahead, compacted},
     paging::Plan,
+    record::stored_time,
 };
 
 /// The database failed, or what it holds is not what we put there.
@@ -32,8 +32,6 @@ impl From<Error> for Trouble {
     }
 }
 
-const COLUMNS: &str = "key, r.value, rev, nonce, created, updated, expires";
-
 pub(super) fn get(
     connection: &Connection,
     collection: &CollectionName,
@@ -44,137 +42,103 @@ pub(super) fn get(
         "SELECT value, rev, nonce, created, updated, expires FROM records
          WHERE collection = ? AND key = ? AND (expires IS NULL OR expires > ?)",
     )?;
-    let parts = statement
-        .query_row(
-            params![
-                collection.as_str(),
-                key.as_str().as_bytes(),
-                now.as_microsecond()
-            ],
-            |row| parts(row, 0),
-        )
-        .optional()?;
-    Ok(match parts {
-        Some(parts) => Some(parts.into_record(collection.clone(), key.clone())?),
-        None => None,
+    let mut rows = statement.query(params![
+        collection.as_str(),
+        key.as_str().as_bytes(),
+        now.as_microsecond()
+    ])?;
+    rows.next()?
+        .map(|row| record(row, collection.clone(), key.clone()))
+        .transpose()
+}
+
+/// From a row that begins with the columns of `get`.
+fn record(row: &Row<'_>, collection: CollectionName, key: Key) -> Result<Record, Trouble> {
+    let expires: Option<i64> = row.get(5)?;
+    Ok(Record {
+        value: Value::stored(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?),
+        etag: Etag::new(row.get(1)?, row.get(2)?),
+        created_at: stored_time(row.get(3)?)?,
+        updated_at: stored_time(row.get(4)?)?,
+        expires_at: expires.map(stored_time).transpose()?,
+        collection,
+        key,
     })
+}
+
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(row.get_ref(column)?.as_blob()?)
 }
 
 pub(super) fn scan(
     connection: &Connection,
-    collection: &CollectionName,
-    plan: &Plan,
+    plan: &Plan<'_>,
     now: Timestamp,
 ) -> Result<Page, Trouble> {
-    let now = now.as_microsecond();
-    let collection_text = collection.as_str();
-    let mut sql = match &plan.index {
-        None => format!(
-            "SELECT {COLUMNS}, x'' FROM records r
-             WHERE r.collection = :collection AND r.key >= :from"
-        ),
-        // CROSS JOIN keeps the index outside, whatever the planner thinks of the sizes.
-        Some(_) => format!(
-            "SELECT {}, e.value FROM entries e CROSS JOIN records r
-             ON r.collection = e.collection AND r.key = e.key
-             WHERE e.collection = :collection AND e.name = :name AND e.value >= :from",
-            COLUMNS.replacen("key", "r.key", 1)
-        ),
-    };
-    let mut bound: Vec<(&str, &dyn ToSql)> = vec![
-        (":collection", &collection_text),
-        (":from", &plan.from),
-        (":now", &now),
-    ];
-    let column = if plan.index.is_some() {
-        "e.value"
-    } else {
-        "r.key"
-    };
-    if let Some(index) = &plan.index {
-        bound.push((":name", index));
-    }
-    if let Some(to) = &plan.to {
-        sql += &format!(" AND {column} < :to");
-        bound.push((":to", to));
-    }
-    if let Some(after) = &plan.after {
-        if plan.index.is_some() {
-            sql += " AND (e.value, e.key) > (:after_value, :after_key)";
-            bound.push((":after_value", &after.value));
-        } else {
-            sql += " AND r.key > :after_key";
-        }
-        bound.push((":after_key", &after.key));
-    }
-    sql += " AND (r.expires IS NULL OR r.expires > :now) ORDER BY ";
-    sql += if plan.index.is_some() {
-        "e.value, e.key"
-    } else {
-        "r.key"
-    };
-
+    let (collection, now) = (plan.collection().as_str(), now.as_microsecond());
+    let mut bound: Vec<&dyn ToSql> = vec![&collection, &now];
+    let sql = statement(plan, &mut bound);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(bound.as_slice())?;
     let mut page = plan.page();
     while let Some(row) = rows.next()? {
-        let key = stored_key(row.get(0)?)?;
-        let record = parts(row, 1)?.into_record(collection.clone(), key)?;
-        if !page.offer(
-            record,
-            row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?,
-        ) {
+        let key = Key::stored(blob(row, 6)?)?;
+        let record = record(row, plan.collection().clone(), key)?;
+        let place = match plan.index {
+            Some(_) => blob(row, 7)?,
+            None => &[],
+        };
+        if !page.offer(record, place)? {
             break;
         }
     }
     Ok(page.finish())
 }
 
-/// A record without its name, as it comes out of a row.
-struct Parts {
-    value: String,
-    etag: Etag,
-    created: i64,
-    updated: i64,
-    expires: Option<i64>,
-}
-
-fn parts(row: &Row<'_>, first: usize) -> rusqlite::Result<Parts> {
-    Ok(Parts {
-        value: row.get(first)?,
-        etag: Etag::new(row.get(first + 1)?, row.get(first + 2)?),
-        created: row.get(first + 3)?,
-        updated: row.get(first + 4)?,
-        expires: row.get(first + 5)?,
-    })
-}
-
-impl Parts {
-    fn into_record(self, collection: CollectionName, key: Key) -> Result<Record> {
-        let time = |micros| {
-            Timestamp::from_microsecond(micros).map_err(|source| {
-                Error::corrupt(format!(
-                    "a time stamp of {collection}/{key} is out of range"
-                ))
-                .because(source)
-            })
-        };
-        let value = Value::from_text(self.value).map_err(|source| {
-            Error::corrupt(format!(
-                "the stored value of {collection}/{key} is not JSON"
-            ))
-            .because(source)
-        })?;
-        Ok(Record {
-            value,
-            etag: self.etag,
-            created_at: time(self.created)?,
-            updated_at: time(self.updated)?,
-            expires_at: self.expires.map(time).transpose()?,
-            collection,
-            key,
-        })
+/// The statement of a scan, whose values beyond the collection and the time are added to `bound`. It
+/// has one lower bound, because SQLite would walk from the first of two.
+fn statement<'a>(plan: &'a Plan<'_>, bound: &mut Vec<&'a dyn ToSql>) -> String {
+    const LIVE: &str = "(r.expires IS NULL OR r.expires > ?2)";
+    let mut sql = String::with_capacity(512);
+    sql += "SELECT r.value, r.rev, r.nonce, r.created, r.updated, r.expires, r.key";
+    let mut next = |value: &'a dyn ToSql| {
+        bound.push(value);
+        bound.len()
+    };
+    // A place before the range comes from a forged token; the range counts.
+    let after = plan.after.as_ref();
+    let (column, order) = match &plan.index {
+        None => {
+            sql += " FROM records r WHERE r.collection = ?1";
+            match after.filter(|after| after.key >= plan.from) {
+                Some(after) => sql += &format!(" AND r.key > ?{}", next(&after.key)),
+                None => sql += &format!(" AND r.key >= ?{}", next(&plan.from)),
+            }
+            ("r.key", "r.key")
+        }
+        Some(index) => {
+            // CROSS JOIN keeps the index outside, whatever the planner thinks of the sizes.
+            sql += &format!(
+                ", e.value FROM entries e CROSS JOIN records r
+                 ON r.collection = e.collection AND r.key = e.key
+                 WHERE e.collection = ?1 AND e.name = ?{}",
+                next(index)
+            );
+            match after.filter(|after| after.value >= plan.from) {
+                Some(after) => {
+                    let (value, key) = (next(&after.value), next(&after.key));
+                    sql += &format!(" AND (e.value, e.key) > (?{value}, ?{key})");
+                }
+                None => sql += &format!(" AND e.value >= ?{}", next(&plan.from)),
+            }
+            ("e.value", "e.value, e.key")
+        }
+    };
+    if let Some(to) = &plan.to {
+        sql += &format!(" AND {column} < ?{}", next(to));
     }
+    sql += &format!(" AND {LIVE} ORDER BY {order}");
+    sql
 }
 
 pub(super) fn changes(
@@ -222,7 +186,7 @@ fn change(row: &Row<'_>) -> Result<Change, Trouble> {
     Ok(Change {
         position: ChangePosition(row.get(0)?),
         collection: CollectionName::new(row.get::<_, String>(1)?)?,
-        key: stored_key(row.get(2)?)?,
+        key: Key::stored(blob(row, 2)?)?,
         kind,
     })
 }

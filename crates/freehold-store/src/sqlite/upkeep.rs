@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    apply::{insert_entry, remove_expired, stored_key},
+    apply::{insert_entry, remove_expired},
     writer::{Desk, Failure},
 };
 use crate::{
-    CollectionName, CollectionSpec, Lease, LeaseName, Result,
+    CollectionName, CollectionSpec, Key, Lease, LeaseName, Result,
     batch::{lease_end, lease_lost, renewed},
     index::{self, Definition, Merge},
 };
@@ -91,7 +91,7 @@ fn build(
         let entries = match definition.entries_where(text, wanted) {
             Ok(entries) => entries,
             Err(error) => {
-                let key = stored_key(key.to_vec())?;
+                let key = Key::stored(key)?;
                 return Err(index::build_refused(collection, &key, error).into());
             }
         };
@@ -203,7 +203,7 @@ pub(super) fn purge_expired(
         .collect::<rusqlite::Result<_>>()?;
     let count = expired.len() as u64;
     for (collection, key) in expired {
-        let (collection, key) = (CollectionName::new(collection)?, stored_key(key)?);
+        let (collection, key) = (CollectionName::new(collection)?, Key::stored(&key)?);
         remove_expired(
             desk.connection,
             desk.definitions,
