@@ -1,6 +1,7 @@
 //! What PostgreSQL's errors mean to a caller of the store.
 
 use deadpool_postgres::{HookError, PoolError};
+use rustls::CertificateError;
 use tokio_postgres::{
     Error as PgError,
     error::{DbError, Severity, SqlState},
@@ -22,6 +23,7 @@ pub(super) fn translate(effect: Effect, source: PgError) -> Error {
         Some(refusal) if ends_session(refusal) => lost(effect),
         Some(refusal) => (kind_of(refusal.code()), explain(refusal)),
         None if effect == Effect::Write => lost(effect),
+        None if let Some(refusal) = tls_refusal(&source) => (ErrorKind::Config, refusal),
         // Without an answer from the server: the network, or TLS, or a login that cannot be tried.
         None if is_setup(&source) => (
             ErrorKind::Config,
@@ -87,6 +89,33 @@ fn ends_session(refusal: &DbError) -> bool {
         && !code.starts_with("3D")
         && !code.starts_with("53")
         || code.starts_with("08")
+}
+
+/// What is wrong with the server's certificate, and what to do. Trying again does not help, so it is
+/// told apart from a server that cannot be reached.
+fn tls_refusal(source: &PgError) -> Option<String> {
+    // An `io::Error` gives what it wraps by `get_ref`, not as its source.
+    let cause = std::error::Error::source(source)?.downcast_ref::<std::io::Error>()?;
+    let refusal = cause.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let next = match refusal {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "name the PEM file of the authority that signed it"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "use a host that stands in its subject alternative names"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "renew it",
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "look at this machine's clock"
+            }
+            _ => "give the server one that is right",
+        },
+        _ => "look into the server's log, and at its TLS settings",
+    };
+    Some(format!(
+        "the store's PostgreSQL server cannot be trusted with its certificate ({refusal}); {next}"
+    ))
 }
 
 fn is_setup(source: &PgError) -> bool {
