@@ -184,11 +184,11 @@ impl Store for SqliteStore {
             Err(error) if error.kind() == ErrorKind::Throttled => {
                 let (collection, key) = (collection.clone(), key.clone());
                 let clock = Arc::clone(&self.clock);
-                self.readers
-                    .elsewhere(move |connection| {
-                        reading::get(connection, &collection, &key, clock.now())
-                    })
-                    .await
+                let read = move |connection: &Connection| {
+                    reading::get(connection, &collection, &key, clock.now())
+                };
+                // In a box, so that a read that needs none of this does not carry it.
+                Box::pin(self.readers.elsewhere(read)).await
             }
             result => result,
         }
@@ -323,7 +323,11 @@ impl Readers {
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Trouble> + Send,
     ) -> Result<T> {
-        let _permit = self.permits.acquire().await.map_err(closed)?;
+        let _permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            // All are busy, or the store is closed.
+            Err(_) => self.permits.acquire().await.map_err(closed)?,
+        };
         self.run(Duration::ZERO, read)
     }
 
@@ -353,34 +357,36 @@ impl Readers {
         patience: Duration,
         read: impl FnOnce(&Connection) -> Result<T, Trouble>,
     ) -> Result<T> {
-        let connection = self.take(patience).map_err(|source| self.fault(source))?;
-        match read(&connection) {
-            Ok(value) => {
-                self.give_back(connection);
-                Ok(value)
-            }
-            Err(Trouble::Content(error)) => {
-                self.give_back(connection);
-                Err(error)
-            }
-            Err(Trouble::Database(source)) => Err(self.fault(source)),
-        }
+        self.attempt(patience, read)
+            .map_err(|trouble| match trouble {
+                Trouble::Content(error) => error,
+                Trouble::Database(source) => {
+                    translate(&self.config.path, During::Read, &Arc::new(source))
+                }
+            })
     }
 
-    fn take(&self, patience: Duration) -> rusqlite::Result<Connection> {
+    fn attempt<T>(
+        &self,
+        patience: Duration,
+        read: impl FnOnce(&Connection) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        // Not in the match, which would keep the lock.
         let idle = self.idle().pop();
-        match idle {
-            Some(connection) => connection.busy_timeout(patience).map(|()| connection),
-            None => file::open_reader(&self.config.path, patience),
+        let connection = match idle {
+            // At rest, a connection waits for no lock.
+            Some(connection) if patience.is_zero() => connection,
+            Some(connection) => connection.busy_timeout(patience).map(|()| connection)?,
+            None => file::open_reader(&self.config.path, patience)?,
+        };
+        let result = read(&connection);
+        if !matches!(result, Err(Trouble::Database(_))) {
+            if !patience.is_zero() {
+                connection.busy_timeout(Duration::ZERO)?;
+            }
+            self.idle().push(connection);
         }
-    }
-
-    fn give_back(&self, connection: Connection) {
-        self.idle().push(connection);
-    }
-
-    fn fault(&self, source: rusqlite::Error) -> Error {
-        translate(&self.config.path, During::Read, &Arc::new(source))
+        result
     }
 }
 
