@@ -18,6 +18,8 @@ pub mod conformance;
 mod desired;
 mod engine;
 mod error;
+#[cfg(feature = "mariadb")]
+pub mod mariadb;
 pub mod postgres;
 mod session;
 mod target;

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod disk;
 pub mod entropy;
 pub mod faults;
+pub mod mariadb;
 pub mod pgbouncer;
 pub mod postgres;
 mod process;

@@ -8,6 +8,7 @@ use crate::{Result, command};
 /// A program that shows that a package is installed, and the package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("psql", "postgresql-client"),
+    ("mariadb", "mariadb-client"),
     ("pgbouncer", "pgbouncer"),
     ("setpriv", "util-linux"),
     ("npm", "npm"),
@@ -16,6 +17,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 const SERVERS: &str = "/usr/lib/postgresql";
+
+/// Where Debian puts the server. It is not on everybody's `PATH`.
+const MARIADB: &str = "/usr/sbin/mariadbd";
 
 pub(super) fn install() -> Result {
     let missing = missing();
@@ -60,6 +64,9 @@ fn missing() -> Vec<&'static str> {
         .collect();
     if !has_server(Path::new(SERVERS)) {
         missing.extend(["postgresql", "postgresql-contrib"]);
+    }
+    if !Path::new(MARIADB).exists() {
+        missing.push("mariadb-server");
     }
     missing
 }

@@ -1,0 +1,154 @@
+//! One pinned connection of one login, for migration scripts.
+//!
+//! A statement travels by the text protocol, as the `mariadb` client sends it. The session is the
+//! login's own: nothing is set that a program connecting as it would not have, `sql_mode` included,
+//! and no statement has a time limit but the script's.
+
+use std::sync::Arc;
+
+use mysql_async::{Conn, prelude::Queryable};
+use tokio::time::timeout;
+
+use super::{connect, errors, quote::Literal};
+use crate::{
+    ConnectTarget, CopySource, EngineError, Executed, Fault, Result, ScriptSession,
+    SessionCanceller,
+};
+
+/// A script that warns per row must not fill our memory.
+const NOTICES_MAX: usize = 1000;
+
+/// A session for scripts on MariaDB.
+pub struct MariadbSession {
+    conn: Conn,
+    target: ConnectTarget,
+    notices: Vec<String>,
+}
+
+impl MariadbSession {
+    /// Logs in.
+    pub async fn connect(target: &ConnectTarget) -> Result<Self> {
+        Ok(Self {
+            conn: connect::open(target).await?,
+            target: target.clone(),
+            notices: Vec::new(),
+        })
+    }
+
+    async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<connect::Row>>> {
+        let answer = connect::rows(&mut self.conn, sql).await;
+        answer.map_err(|error| errors::scripting(error, "run a statement"))
+    }
+
+    /// The server keeps the warnings of the last statement alone.
+    async fn collect_warnings(&mut self) {
+        let room = NOTICES_MAX.saturating_sub(self.notices.len());
+        if room == 0 || self.conn.get_warnings() == 0 {
+            return;
+        }
+        let Ok(sets) = connect::rows(&mut self.conn, &format!("SHOW WARNINGS LIMIT {room}")).await
+        else {
+            return;
+        };
+        for row in sets.into_iter().flatten() {
+            if let [Some(level), Some(code), Some(message)] = row.as_slice() {
+                self.notices.push(format!("{level} {code}: {message}"));
+            }
+        }
+    }
+}
+
+impl ScriptSession for MariadbSession {
+    fn canceller(&self) -> SessionCanceller {
+        let (target, id) = (self.target.clone(), self.conn.id());
+        SessionCanceller(Arc::new(move || {
+            let target = target.clone();
+            Box::pin(async move {
+                let doing = "cancel the running statement";
+                // An account may always end what it has started itself.
+                let mut conn = connect::open(&target).await?;
+                let killing = conn.query_drop(format!("KILL QUERY {id}"));
+                match timeout(target.connect_timeout, killing).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(error)) => Err(errors::reading(error, doing)),
+                    Err(_) => Err(connect::unreachable_after(target.connect_timeout, doing)),
+                }
+            })
+        }))
+    }
+
+    async fn execute(&mut self, statement: &str) -> Result<Executed> {
+        let mut rows = 0;
+        let doing = "run a statement";
+        let failed = |error| errors::scripting(error, doing);
+        let mut result = self.conn.query_iter(statement).await.map_err(failed)?;
+        loop {
+            let returned: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;
+            rows += returned.len() as u64;
+            if result.is_empty() {
+                rows += result.affected_rows();
+                break;
+            }
+        }
+        drop(result);
+        self.collect_warnings().await;
+        Ok(Executed { rows })
+    }
+
+    async fn copy_in(&mut self, _: &str, _: CopySource<'_>) -> Result<Executed> {
+        let what = "copy data in from a script; write INSERT statements".to_owned();
+        Err(EngineError::new(
+            Fault::Unsupported { what },
+            "copy data in",
+        ))
+    }
+
+    async fn query(
+        &mut self,
+        statement: &str,
+        parameters: &[Option<&str>],
+    ) -> Result<Vec<Vec<Option<String>>>> {
+        if parameters.is_empty() {
+            let mut sets = self.rows(statement).await?;
+            return Ok(if sets.is_empty() {
+                Vec::new()
+            } else {
+                sets.swap_remove(0)
+            });
+        }
+        // By the server's own preparation, so that a question mark in a text is none of ours.
+        let values: Vec<String> = parameters
+            .iter()
+            .map(|parameter| match parameter {
+                Some(text) => Literal(text).to_string(),
+                None => "NULL".into(),
+            })
+            .collect();
+        let using = values.join(", ");
+        let execute = format!("EXECUTE IMMEDIATE {} USING {using}", Literal(statement));
+        let mut sets = self.rows(&execute).await?;
+        Ok(if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        })
+    }
+
+    async fn in_transaction(&mut self) -> Result<bool> {
+        let sets = self.rows("SELECT @@in_transaction").await?;
+        let word = sets.into_iter().flatten().flatten().flatten().next();
+        Ok(word.as_deref() == Some("1"))
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    async fn reset(&mut self) -> Result<()> {
+        // Rolls back, and forgets settings, variables and temporary tables. It also gives back named
+        // locks and leaves the database, which is entered again.
+        let failed = |error| errors::scripting(error, "reset the session");
+        self.conn.reset().await.map_err(failed)?;
+        Ok(())
+    }
+}
