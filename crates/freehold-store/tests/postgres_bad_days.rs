@@ -1,19 +1,28 @@
-//! The network breaks, the server hangs, the login is wrong, the schema is somebody else's.
+//! The network breaks, the server hangs, its disks are full, it is a standby, the login is wrong, the
+//! schema is somebody else's.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod subjects;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, chown, symlink},
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use freehold_model::{Secret, SystemEntropy};
 use freehold_store::{
-    Batch, ChangeKind, CollectionName, Error, ErrorKind, Key, LeaseName, PostgresConfig,
-    PostgresStore, PutMode, Result, Store as _, Value,
+    Batch, ChangeKind, CollectionName, CollectionSpec, Error, ErrorKind, IndexSpec, Key, LeaseName,
+    PostgresConfig, PostgresStore, PutMode, Range, Result, Retry, Scan, Store as _, Value,
     conformance::{PROPERTIES, Subject as _},
 };
 use freehold_testing::{
-    postgres::Server,
+    disk::Tiny,
+    postgres::{Server, StopMode},
     proxy::{Tcp, Towards},
 };
 use subjects::{Postgres, config};
@@ -132,6 +141,199 @@ async fn a_server_that_does_not_answer_does_not_hold_the_caller() {
             Err(error) => assert!(!error.is_conflict(), "{error}"),
         }
     }
+}
+
+/// Makes a file the server's own.
+fn give(server: &Server, path: &Path) {
+    let owner = fs::metadata(server.data_dir()).unwrap();
+    chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+}
+
+/// Letters that the server cannot compress.
+fn letters(seed: u32, count: usize) -> String {
+    let mut state = u64::from(seed) + 1;
+    let next = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(
+            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+                [(state >> 58) as usize],
+        )
+    };
+    (0..count).map(next).collect()
+}
+
+fn large(at: u32) -> Batch {
+    let (short, long) = (letters(at, 900), letters(at, 40_000));
+    let value = Value::encode(&serde_json::json!({ "short": short, "long": long }));
+    let key = key(&format!("{at:05}"));
+    Batch::new().put(&things(), key, value.unwrap(), PutMode::Create)
+}
+
+/// Writes from `first` on until one is refused; which one, and how.
+async fn write_until_refused(store: &PostgresStore, first: u32) -> (u32, Error) {
+    for at in first..first + 1_000 {
+        if let Err(error) = store.apply(large(at)).await {
+            return (at, error);
+        }
+    }
+    panic!("the disk never fills");
+}
+
+/// All keys below `end` are there, the one at `end` as it should be, and the feed tells of each once.
+async fn holds_exactly(store: &PostgresStore, end: u32) {
+    for at in 0..end {
+        let found = store.get(&things(), &key(&format!("{at:05}"))).await;
+        assert!(found.unwrap().is_some(), "{at} of {end}");
+    }
+    let refused = store.get(&things(), &key(&format!("{end:05}"))).await;
+    assert_eq!(refused.unwrap(), None);
+    let told = store.changes(None, 10_000).await.unwrap().changes;
+    let told: Vec<&str> = told.iter().map(|change| change.key.as_str()).collect();
+    let written: Vec<String> = (0..end).map(|at| format!("{at:05}")).collect();
+    assert_eq!(told, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_tables_changes_nothing_and_ends_when_there_is_room() {
+    let disk = Tiny::new(16 << 20);
+    let server = Server::start();
+    give(&server, disk.path());
+    let place = disk.path().display();
+    server.psql(
+        "postgres",
+        &format!("CREATE TABLESPACE tiny LOCATION '{place}'"),
+    );
+    server.psql(
+        "postgres",
+        "ALTER DATABASE postgres SET default_tablespace = tiny",
+    );
+    let store = connect(config(&server, "freehold")).await.unwrap();
+    for at in 0..60 {
+        store.apply(large(at)).await.unwrap();
+    }
+    disk.fill();
+    let unavailable = |error: Error| {
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (ErrorKind::Unavailable, Retry::Later),
+            "{error}"
+        );
+        assert!(error.to_string().contains("make room"), "{error}");
+    };
+    let (end, error) = write_until_refused(&store, 60).await;
+    unavailable(error);
+    // An index that is half built is not there, and a feed that cannot be written loses nothing.
+    let spec = CollectionSpec {
+        name: things(),
+        indexes: vec![IndexSpec {
+            name: "short".to_owned(),
+            fields: vec!["/short".to_owned()],
+            unique: false,
+            version: 1,
+        }],
+    };
+    let short = Range::IndexPrefix {
+        index: "short".to_owned(),
+        values: Vec::new(),
+    };
+    unavailable(store.define(spec.clone()).await.unwrap_err());
+    let scan = Scan::new(things(), short);
+    let error = store.scan(scan.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    unavailable(store.changes(None, 10).await.unwrap_err());
+    // Neither is a store that is half made.
+    unavailable(connect(config(&server, "another")).await.unwrap_err());
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'another'";
+    assert_eq!(server.psql("postgres", made).trim(), "0");
+    disk.free();
+    holds_exactly(&store, end).await;
+    store.define(spec).await.unwrap();
+    let page = store
+        .scan(Scan {
+            limit: 1_000,
+            ..scan
+        })
+        .await
+        .unwrap();
+    assert_eq!(page.records.len(), usize::try_from(end).unwrap());
+    store.apply(large(end)).await.unwrap();
+    connect(config(&server, "another")).await.unwrap();
+}
+
+/// Where the log cannot grow the server stops at once, and the answer to the batch is lost with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_log_leaves_one_batch_in_doubt_and_loses_none() {
+    let disk = Tiny::new(96 << 20);
+    let server = Server::start();
+    server.stop(StopMode::Fast);
+    let (log, moved) = (server.data_dir().join("pg_wal"), disk.path().join("pg_wal"));
+    let copied = Command::new("cp").arg("-a").args([&log, &moved]).status();
+    assert!(copied.unwrap().success());
+    fs::remove_dir_all(&log).unwrap();
+    symlink(&moved, &log).unwrap();
+    server.restart();
+    let store = connect(config(&server, "freehold")).await.unwrap();
+    for at in 0..5 {
+        store.apply(large(at)).await.unwrap();
+    }
+    disk.fill();
+    let (end, error) = write_until_refused(&store, 5).await;
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Undetermined, Retry::AfterReading),
+        "{error}"
+    );
+    // Until there is room it does not come back, and says no more than that.
+    let error = store.apply(large(end + 1)).await.unwrap_err();
+    assert!(!error.is_conflict(), "{error}");
+    disk.free();
+    server.restart();
+    let doubtful = key(&format!("{end:05}"));
+    let end = match store.get(&things(), &doubtful).await.unwrap() {
+        Some(_) => end + 1,
+        None => end,
+    };
+    holds_exactly(&store, end).await;
+    store.apply(large(end)).await.unwrap();
+}
+
+/// As after a failover that went the wrong way: the address leads to a server that takes no writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_is_refused_until_it_is_promoted() {
+    let server = Server::start();
+    let store = connect(config(&server, "freehold")).await.unwrap();
+    for at in 0..3 {
+        store.apply(large(at)).await.unwrap();
+    }
+    let signal = server.data_dir().join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    give(&server, &signal);
+    server.restart();
+    let standby = |error: Error| {
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (ErrorKind::Unavailable, Retry::Later),
+            "{error}"
+        );
+        let said = error.to_string();
+        assert!(
+            said.contains("standby") && said.contains("takes writes"),
+            "{said}"
+        );
+    };
+    for _ in 0..3 {
+        standby(store.apply(large(3)).await.unwrap_err());
+        // It may lag behind what was acknowledged, so it is not read either.
+        standby(store.get(&things(), &key("00000")).await.unwrap_err());
+        standby(store.changes(None, 10).await.unwrap_err());
+    }
+    standby(connect(config(&server, "freehold")).await.unwrap_err());
+    standby(connect(config(&server, "another")).await.unwrap_err());
+    assert_eq!(server.psql("postgres", "SELECT pg_promote()").trim(), "t");
+    holds_exactly(&store, 3).await;
+    store.apply(large(3)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,16 +79,20 @@ fn lost(effect: Effect) -> (ErrorKind, String) {
     }
 }
 
-/// A session that the server ends may have committed just before; its answer is lost with it.
+/// A session that the server ends may have committed just before; its answer is lost with it. A
+/// server that panics, as it does when its log cannot grow, does so in the middle of a commit as
+/// likely as not. What is fatal before a session has begun (login, database, too many connections)
+/// left nothing behind.
 fn ends_session(refusal: &DbError) -> bool {
     let code = refusal.code().code();
-    matches!(
-        refusal.parsed_severity(),
-        Some(Severity::Fatal | Severity::Panic)
-    ) && !code.starts_with("28")
-        && !code.starts_with("3D")
-        && !code.starts_with("53")
-        || code.starts_with("08")
+    let before = ["28", "3D", "53"]
+        .iter()
+        .any(|class| code.starts_with(class));
+    match refusal.parsed_severity() {
+        Some(Severity::Panic) => true,
+        Some(Severity::Fatal) if !before => true,
+        _ => code.starts_with("08"),
+    }
 }
 
 /// What is wrong with the server's certificate, and what to do. Trying again does not help, so it is
@@ -161,6 +165,12 @@ fn kind_of(code: &SqlState) -> ErrorKind {
 
 fn explain(refusal: &DbError) -> String {
     let what_next = match kind_of(refusal.code()) {
+        _ if *refusal.code() == SqlState::DISK_FULL => {
+            "nothing was changed; make room on the server's disk"
+        }
+        _ if *refusal.code() == SqlState::READ_ONLY_SQL_TRANSACTION => {
+            "nothing was changed; name the server that takes writes"
+        }
         ErrorKind::Config => {
             "check that the schema is a Freehold store's and that the login may use all of it"
         }
