@@ -2,7 +2,8 @@
 //!
 //! An engine's tests start a server and call [`check`] with the engine and a [`LoginProbe`] that tries
 //! logins the way a program would. What the engine claims ([`Capabilities`](crate::Capabilities)) is
-//! exercised; what it does not claim is left out here and refused by its own tests.
+//! exercised; what it does not claim must be refused. An engine without logins is judged by whether a
+//! program that knows where the database is can open it.
 //!
 //! It leaves out what is particular to a server: names that it cannot hold, drift, the admin's rights.
 
@@ -10,7 +11,7 @@ use std::future::Future;
 
 use freehold_model::{
     ControlPlaneId, Entropy, Gate, Name, Secret, Uid,
-    kinds::{AccessLevel, Limits, Slot},
+    kinds::{AccessLevel, AccessTarget, Limits, Slot},
 };
 use jiff::Timestamp;
 
@@ -19,7 +20,8 @@ use crate::{
     Fence, LoginState, Migrator, Stamp,
 };
 
-/// Tries a login as a program would: connects, and reports whether the server let it in.
+/// Tries a login as a program would: connects, and reports whether the server let it in. Where there
+/// are no logins, it tries to open the database anew, and takes no notice of login and password.
 pub trait LoginProbe: Sync {
     fn can_log_in(
         &self,
@@ -111,7 +113,12 @@ pub async fn check(engine: &EngineHandle, probe: &impl LoginProbe) {
     observing_changes_nothing_and_applying_settles(engine, probe).await;
     a_survey_names_the_owner(engine).await;
     a_closed_database_lets_nobody_in(engine, probe).await;
-    a_rotated_slot_is_closed(engine, probe).await;
+    if engine.capabilities().logins {
+        a_rotated_slot_is_closed(engine, probe).await;
+    } else {
+        logins_change_nothing_where_there_are_none(engine, probe).await;
+    }
+    what_is_not_claimed_is_refused(engine).await;
     an_older_epoch_is_refused_everywhere(engine).await;
     what_is_released_can_be_taken_back(engine).await;
 }
@@ -196,12 +203,12 @@ async fn observing_changes_nothing_and_applying_settles(
         [],
         "the second time there is nothing to do"
     );
+    assert!(
+        probe
+            .can_log_in("conformance", "conformance_a", &password("conformance_a"))
+            .await
+    );
     if engine.capabilities().logins {
-        assert!(
-            probe
-                .can_log_in("conformance", "conformance_a", &password("conformance_a"))
-                .await
-        );
         assert!(
             !probe
                 .can_log_in("conformance", "conformance_a", &Secret::new("wrong"))
@@ -282,6 +289,65 @@ async fn a_rotated_slot_is_closed(engine: &EngineHandle, probe: &impl LoginProbe
             .can_log_in("conformance", "conformance_b", &password("conformance_b"))
             .await
     );
+}
+
+async fn logins_change_nothing_where_there_are_none(
+    engine: &EngineHandle,
+    probe: &impl LoginProbe,
+) {
+    let mut without = desired();
+    without.accesses.clear();
+    assert_eq!(apply(engine, &without, 1).await, []);
+    let retired = ["conformance_a".to_owned()];
+    for _ in 0..2 {
+        engine
+            .disable_logins("conformance", &stamp(2), &retired, &fence(1), &Gate::open())
+            .await
+            .expect("there is nothing to disable");
+    }
+    assert!(
+        probe
+            .can_log_in("conformance", "conformance_a", &password("conformance_a"))
+            .await
+    );
+}
+
+/// By the desired database that asks for it: looking and applying both say so, and nothing changes.
+async fn what_is_not_claimed_is_refused(engine: &EngineHandle) {
+    let claims = engine.capabilities();
+    let limited = |table: Option<&str>| AccessTarget {
+        schema: "conformance".into(),
+        table: table.map(str::to_owned),
+    };
+    let mut unclaimed = Vec::new();
+    let mut ask = |claimed: bool, asking: &dyn Fn(&mut DesiredDatabase)| {
+        if !claimed {
+            let mut asked = desired();
+            asking(&mut asked);
+            unclaimed.push(asked);
+        }
+    };
+    ask(claims.schemas, &|asked| asked.schemas = vec!["more".into()]);
+    ask(claims.extensions, &|asked| {
+        asked.extensions = vec!["more".into()];
+    });
+    ask(claims.table_grants, &|asked| {
+        asked.accesses[0].on = vec![limited(Some("item"))];
+    });
+    ask(claims.table_grants || claims.schemas, &|asked| {
+        asked.accesses[0].on = vec![limited(None)];
+    });
+    apply(engine, &desired(), 1).await;
+    for asked in unclaimed {
+        for mode in [ConvergeMode::Observe, ConvergeMode::Apply] {
+            let error = engine
+                .converge(&asked, mode, None, &fence(1), &Gate::open())
+                .await
+                .expect_err("what is not claimed is refused");
+            assert!(matches!(error.fault, Fault::Unsupported { .. }), "{error}");
+        }
+        assert_eq!(apply(engine, &desired(), 1).await, []);
+    }
 }
 
 async fn an_older_epoch_is_refused_everywhere(engine: &EngineHandle) {

@@ -22,6 +22,8 @@ mod error;
 pub mod mariadb;
 pub mod postgres;
 mod session;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod target;
 
 pub use desired::{
