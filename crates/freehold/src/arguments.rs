@@ -6,12 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use freehold_model::Name;
 
 use crate::commands::{
-    admin, apply, audit, binding, completion, connect, delete, describe, diff, doctor, explain,
-    get, login, migrate, operation, run, runner, serve, token, undelete,
+    admin, apply, audit, binding, completion, connect, delete, demo, describe, diff, doctor,
+    explain, get, login, migrate, operation, run, runner, serve, token, undelete,
 };
 
 const AFTER_HELP: &str = "\
 Start here:
+  freehold demo                             see it at work, on servers of its own
   freehold serve                            start a server; the first start makes all it needs
   freehold login                            on the same machine, finds the first token by itself
   freehold apply -f freehold.yaml --wait    declare databases and wait until they can be used
@@ -142,6 +143,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Login(login::Args),
     Token(token::Args),
     Apply(apply::Args),

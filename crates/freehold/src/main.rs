@@ -7,6 +7,7 @@
 
 mod arguments;
 mod commands;
+mod demo;
 mod failure;
 mod follow;
 #[cfg(test)]
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
 fn start(cli: Cli, surroundings: &Surroundings, output: &Output) -> Outcome {
     if let Command::Completion(args) = &cli.command {
         return commands::completion::run(args, output);
+    }
+    if let Command::Demo(args) = &cli.command {
+        // It has servers and settings of its own, and drives this program from outside.
+        return commands::demo::run(args, output);
     }
     if let Command::Runner(args) = &cli.command {
         return commands::runner::run(args);
@@ -90,7 +95,7 @@ async fn dispatch(command: Command, session: &Session) -> Outcome {
         Command::Operation(args) => commands::operation::run(args, session).await,
         Command::Audit(args) => commands::audit::run(args, session).await,
         Command::Admin(args) => commands::admin::run(args, session).await,
-        Command::Completion(_) | Command::Runner(_) | Command::Doctor(_) => {
+        Command::Completion(_) | Command::Demo(_) | Command::Runner(_) | Command::Doctor(_) => {
             unreachable!("these have run before, without a session")
         }
     }

@@ -1,168 +1,121 @@
-//! `cargo xtask demo`: the product at work, step by step, each step explained and checked.
+//! `cargo xtask demo`: installs what the demo needs, builds Freehold, and becomes `freehold demo`.
 //!
-//! A step that checks nothing proves nothing, so it fails. The command ends with status 0 only when
-//! every step was run and every check held. Without `--exit` everything that was started stays up
-//! afterwards until Ctrl-C. What was started ends with the demo, also when the demo is killed.
+//! The demo is a verb of the product, so that whoever has the program alone can run it. This command
+//! adds what a checkout has and an installation has not: the installers, cargo, and the download of
+//! Zabbix's schema. It does not start the demo but turns into it (`exec`), so that arguments, signals
+//! and the exit status are the demo's own without anything handed through.
 //!
-//! - `checks`: what a step claims, and whether it held
-//! - `world`: the machine as the demo sees it: the built program, a directory, processes
-//! - `steps`: the story, one function per step
+//! - `zabbix`: Zabbix's schema, out of its Debian package, kept for the next time
 
-mod checks;
-mod steps;
-mod world;
+mod zabbix;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use clap::Args;
 
 use crate::{Result, command, install, workspace};
-use checks::Checks;
-use world::World;
 
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// End after the last step instead of staying up
-    #[arg(long)]
-    exit: bool,
-
-    /// Print the titles of the steps and do nothing
-    #[arg(long)]
-    list: bool,
-}
-
-/// One step of the story.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
-    pub(crate) title: &'static str,
-    /// What the reader learns from it, in a sentence or two.
-    pub(crate) meaning: &'static str,
-    pub(crate) run: fn(&mut World, &mut Checks) -> Result,
+    /// Given to `freehold demo` as they are; `--help` shows them
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
+    words: Vec<OsString>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    let steps = steps::all();
-    if arguments.list {
-        for (number, step) in (1..).zip(steps) {
-            println!("{number:>2}. {}", step.title);
-        }
-        return Ok(());
-    }
-    if steps.is_empty() {
-        return Err("the demo has no steps yet".to_owned());
-    }
-    let (interrupted, interruptions) = mpsc::channel();
-    let flag = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
-        raised.store(true, Ordering::Relaxed);
-        let _ = interrupted.send(());
-    })
-    .map_err(|error| format!("cannot listen for Ctrl-C: {error}"))?;
-
-    install::run()?;
     let root = workspace::root();
-    command::run(command::cargo(&root).args(["build", "--locked", "--package", "freehold"]))?;
-    let mut world = World::new(&root, flag)?;
-    world.start_keeper()?;
-    tell(steps, &mut world)?;
-    if arguments.exit {
-        return Ok(());
+    let mut words = arguments.words.clone();
+    let build = ["build", "--locked", "--package", "freehold"];
+    if only_tells(&words) {
+        // What is printed is all that is wanted.
+        command::capture(command::cargo(&root).args(build))?;
+    } else {
+        install::run()?;
+        command::run(command::cargo(&root).args(build))?;
+        if !names_schema(&words) {
+            words.extend(schema());
+        }
     }
-    println!("\nEverything stays up until Ctrl-C:");
-    for note in world.notes() {
-        println!("  {note}");
-    }
-    let _ = interruptions.recv();
-    println!("\nstopping");
-    Ok(())
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let freehold = target.join("debug/freehold");
+    let error = Command::new(&freehold).arg("demo").args(words).exec();
+    Err(format!("cannot run {}: {error}", freehold.display()))
 }
 
-/// Runs the steps in order up to the first that fails; what follows builds on it.
-fn tell(steps: &[Step], world: &mut World) -> Result {
-    let start = Instant::now();
-    let mut checked = 0;
-    for (number, step) in (1..).zip(steps) {
-        if world.is_interrupted() {
-            return Err(format!("interrupted before step {number}"));
+/// The option that names Zabbix's schema, or none where it cannot be had; the demo has a sample then.
+fn schema() -> Vec<OsString> {
+    match zabbix::unpacked() {
+        Ok(folder) => vec!["--schema".into(), folder.into()],
+        Err(error) => {
+            println!("Zabbix's package cannot be had here ({error}); a sample takes its place");
+            Vec::new()
         }
-        println!("\n━━ {number}/{} {}", steps.len(), step.title);
-        println!("   {}", step.meaning);
-        let began = Instant::now();
-        let mut checks = Checks::default();
-        let ended = (step.run)(world, &mut checks).and_then(|()| checks.verdict());
-        if let Err(error) = ended {
-            if world.is_interrupted() {
-                return Err(format!("interrupted in step {number}"));
-            }
-            for (name, log) in world.logs() {
-                println!("\n--- the end of {name}'s log\n{log}");
-            }
-            return Err(format!("step {number} ({}) failed: {error}", step.title));
-        }
-        checked += checks.held();
-        println!("   {:.1} s", began.elapsed().as_secs_f64());
     }
-    println!(
-        "\n{} steps, {checked} checks, all held ({:.0} s)",
-        steps.len(),
-        start.elapsed().as_secs_f64()
-    );
-    Ok(())
+}
+
+/// Whether the demo will print something and end, and needs nothing installed for it.
+fn only_tells(words: &[OsString]) -> bool {
+    let tells = |word: &OsString| ["--list", "--help", "-h"].iter().any(|told| word == told);
+    words.iter().any(tells)
+}
+
+fn names_schema(words: &[OsString]) -> bool {
+    words.iter().any(|word| {
+        word == "--schema"
+            || word
+                .as_encoded_bytes()
+                .starts_with(OsStr::new("--schema=").as_encoded_bytes())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
-    fn told(steps: &[Step]) -> Result {
-        tell(
-            steps,
-            &mut World::new(&workspace::root(), Arc::default()).unwrap(),
-        )
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
     }
 
-    const GOOD: Step = Step {
-        title: "good",
-        meaning: "it checks something",
-        run: |_, checks| {
-            checks.equal("one is one", &1, &1);
-            Ok(())
-        },
-    };
-
-    #[test]
-    fn a_demo_whose_every_check_holds_passes() {
-        assert_eq!(told(&[GOOD, GOOD]), Ok(()));
+    fn words(line: &[&str]) -> Vec<OsString> {
+        let line = ["demo"].iter().chain(line);
+        Line::try_parse_from(line).unwrap().arguments.words
     }
 
     #[test]
-    fn a_step_without_a_check_or_with_a_false_one_or_an_error_fails() {
-        let silent = Step {
-            run: |_, _| Ok(()),
-            ..GOOD
-        };
-        let wrong = Step {
-            run: |_, checks| {
-                checks.equal("one is two", &1, &2);
-                checks.equal("one is one", &1, &1);
-                Ok(())
-            },
-            ..GOOD
-        };
-        let broken = Step {
-            run: |_, _| Err("no server".to_owned()),
-            ..GOOD
-        };
-        for (step, why) in [
-            (silent, "checked nothing"),
-            (wrong, "one is two"),
-            (broken, "no server"),
+    fn every_word_reaches_the_demo_as_it_is() {
+        for line in [
+            &["--exit"][..],
+            &["--help"],
+            &["-o", "json", "--schema", "/somewhere", "--keep"],
+            &["--no-such-option"],
+            &[],
         ] {
-            let error = told(&[GOOD, step]).unwrap_err();
-            assert!(error.contains("step 2") && error.contains(why), "{error}");
+            assert_eq!(words(line), line, "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_schema_that_is_named_is_the_one_that_is_used() {
+        assert!(names_schema(&words(&["--exit", "--schema=/a"])));
+        assert!(names_schema(&words(&["--schema", "/a"])));
+        assert!(!names_schema(&words(&["--exit", "--keep"])));
+    }
+
+    #[test]
+    fn nothing_is_installed_to_print_titles() {
+        assert!(only_tells(&words(&["--list"])));
+        assert!(!only_tells(&words(&["--exit"])));
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod binding;
 pub(crate) mod completion;
 pub(crate) mod connect;
 pub(crate) mod delete;
+pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod diff;
 pub(crate) mod doctor;

@@ -11,6 +11,7 @@
 
 mod audit;
 mod crowd;
+mod demo;
 
 mod deaths;
 mod first_start;

@@ -1,56 +1,35 @@
-//! The machine as the demo sees it: the built program, a directory of its own, the processes that
-//! it started. All of it is gone when the world is dropped.
+//! The machine as a step sees it: the program, a directory of its own, the processes that it started.
+//! All of it is gone when the stage is dropped, and also when the demo is killed.
+//!
+//! Every process is started through `setpriv`, which has the kernel end it with the thread that
+//! started it. The servers that Freehold makes outlive the program that made them on purpose; a small
+//! shell script, the keeper, ends those.
 
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsStr,
+    fs::{self, File, Permissions},
+    io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Result;
+use super::{Result, schema::Zabbix, voice::Voice};
 
 /// How many lines of a log are shown when a step fails.
 const TAIL: usize = 40;
 
-/// Ends the PostgreSQL servers below the demo's directory, which outlive the program that made them,
-/// and removes the directory. It waits until it is told to, by the demo or, when that is killed, by
-/// the kernel.
-const KEEPER: &str = r#"
-end() {
-    trap '' TERM
-    kill "$nap" 2>/dev/null
-    for file in "$1"/data/freehold/instances/*/data/postmaster.pid; do
-        [ -f "$file" ] && kill -INT "$(head -n 1 "$file")"
-    done
-    tries=0
-    while [ "$tries" -lt 100 ] && ls "$1"/data/freehold/instances/*/data/postmaster.pid >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        sleep 0.1
-    done
-    rm -rf "$1"
-    exit
-}
-trap 'end "$@"' TERM
-while :; do
-    sleep 3600 &
-    nap=$!
-    wait "$nap"
-done
-"#;
+/// Ends the servers and removes the directory at the end.
+const KEEPER: &str = include_str!("keeper.sh");
 
-#[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct Stage {
     freehold: PathBuf,
-    /// The checkout.
-    root: PathBuf,
+    zabbix: Option<Zabbix>,
+    voice: Voice,
     directory: tempfile::TempDir,
-    interrupted: Arc<AtomicBool>,
     /// Who types the commands, for the prompt.
     subject: String,
     processes: Vec<Process>,
@@ -67,12 +46,13 @@ struct Process {
 }
 
 /// How a command ended.
-#[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) success: bool,
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+    pub success: bool,
+    /// Absent when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    voice: Voice,
 }
 
 impl Ended {
@@ -83,14 +63,15 @@ impl Ended {
 
     /// Shows what it said.
     pub(crate) fn show(self) -> Self {
-        print_indented(self.stdout.lines().chain(self.stderr.lines()));
+        self.voice
+            .indented(self.stdout.lines().chain(self.stderr.lines()));
         self
     }
 
     /// Shows the lines that hold one of these parts, for output of which only a part matters here.
     pub(crate) fn show_only(self, parts: &[&str]) -> Self {
         let said = self.said();
-        print_indented(
+        self.voice.indented(
             said.lines()
                 .filter(|line| parts.iter().any(|part| line.contains(part))),
         );
@@ -107,17 +88,8 @@ impl Ended {
     }
 }
 
-/// Prints the output of a command below it. The server's lines may be long; the terminal wraps them.
-pub(super) fn print_indented<'a>(lines: impl IntoIterator<Item = &'a str>) {
-    for line in lines {
-        println!("     {line}");
-    }
-}
-
-impl World {
-    pub(super) fn new(root: &Path, interrupted: Arc<AtomicBool>) -> Result<Self> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), |dir| root.join(dir));
+impl Stage {
+    pub(crate) fn new(freehold: PathBuf, zabbix: Option<Zabbix>, voice: Voice) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("freehold-demo-")
             .tempdir()
@@ -136,10 +108,10 @@ impl World {
         .map(|(name, below)| (name.to_owned(), format!("{home}{below}")))
         .to_vec();
         Ok(Self {
-            freehold: target.join("debug/freehold"),
-            root: root.to_owned(),
+            freehold,
+            zabbix,
+            voice,
             directory,
-            interrupted,
             subject: String::new(),
             processes: Vec::new(),
             notes: Vec::new(),
@@ -148,23 +120,32 @@ impl World {
     }
 
     /// Starts what ends the servers at the end, before there are any.
-    pub(super) fn start_keeper(&mut self) -> Result {
+    /// `keep` leaves the directory behind.
+    pub(crate) fn start_keeper(&mut self, keep: bool) -> Result {
+        self.directory.disable_cleanup(keep);
         let home = self.path().to_string_lossy().into_owned();
-        self.start(
-            "keeper",
-            Path::new("/bin/sh"),
-            &["-c", KEEPER, "keeper", &home],
-        )
+        let fate = if keep { "keep" } else { "remove" };
+        let words = ["-c", KEEPER, "keeper", &home, fate];
+        self.start("keeper", Path::new("/bin/sh"), &words)
     }
 
-    /// The built program.
-    pub(crate) fn program(&self) -> &Path {
-        &self.freehold
+    pub(crate) fn voice(&self) -> &Voice {
+        &self.voice
     }
 
-    /// A folder of the checkout.
-    pub(crate) fn source(&self, folder: &str) -> PathBuf {
-        self.root.join(folder)
+    /// Tells the reader something between commands.
+    pub(crate) fn say(&self, text: &str) {
+        self.voice.say(text);
+    }
+
+    /// The folder that the program lies in.
+    pub(crate) fn programs(&self) -> Option<&Path> {
+        self.freehold.parent()
+    }
+
+    /// Zabbix's schema, where it is at hand.
+    pub(crate) fn zabbix(&self) -> Option<&Zabbix> {
+        self.zabbix.as_ref()
     }
 
     /// Who types the commands from now on, with their own token.
@@ -173,8 +154,8 @@ impl World {
         self.set("FREEHOLD_TOKEN_FILE", token_file);
     }
 
-    pub(super) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.voice.interruption().is_raised()
     }
 
     /// The demo's own directory.
@@ -195,7 +176,7 @@ impl World {
         self.notes.push(note.to_owned());
     }
 
-    pub(super) fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 
@@ -212,76 +193,91 @@ impl World {
     /// Runs `freehold` with the words that a person would type, shown as such.
     pub(crate) fn freehold(&self, words: &[&str]) -> Result<Ended> {
         self.prompt(words);
-        self.end(Command::new(&self.freehold).args(words))
+        self.look(words)
+    }
+
+    /// Runs `freehold` without showing it: to find out whether something has come yet.
+    pub(crate) fn look(&self, words: &[&str]) -> Result<Ended> {
+        self.collect(&mut self.command(self.freehold.as_os_str(), words), |_| {})
     }
 
     /// Runs `freehold` and shows what it says while it says it.
     pub(crate) fn follow(&self, words: &[&str]) -> Result<Ended> {
         self.prompt(words);
-        let mut command = Command::new(&self.freehold);
-        self.surround(command.args(words));
+        let mut command = self.command(self.freehold.as_os_str(), words);
+        let ended = self.collect(&mut command, |line| self.voice.indented([line]))?;
+        self.voice.indented(ended.stdout.lines());
+        Ok(ended)
+    }
+
+    /// Runs any program with one more variable, for this command alone.
+    pub(crate) fn run_with(
+        &self,
+        (name, value): (&str, &str),
+        program: &str,
+        words: &[&str],
+    ) -> Result<Ended> {
+        let mut command = self.command(OsStr::new(program), words);
+        self.collect(command.env(name, value), |_| {})
+    }
+
+    fn prompt(&self, words: &[&str]) {
+        let typed: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let typed = typed.join(" ");
+        self.say(&format!("   {}$ freehold {typed}", self.subject));
+    }
+
+    /// Runs a command to its end; `heard` gets each line of its standard error as it comes.
+    fn collect(&self, command: &mut Command, mut heard: impl FnMut(&str)) -> Result<Ended> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot run freehold: {error}"))?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
+            .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+        let interruption = self.voice.interruption();
+        interruption.covers(&child);
+        let mut out = child.stdout.take();
         let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            if let Some(mut out) = out {
-                let _ = out.read_to_string(&mut text);
+            let mut bytes = Vec::new();
+            if let Some(out) = &mut out {
+                let _ = out.read_to_end(&mut bytes);
             }
-            text
+            String::from_utf8_lossy(&bytes).into_owned()
         });
         let mut stderr = String::new();
-        for line in err.map(BufReader::new).into_iter().flat_map(BufRead::lines) {
-            let line = line.unwrap_or_default();
-            print_indented([line.as_str()]);
+        let mut err = child.stderr.take().map(BufReader::new);
+        while let Some(line) = err.as_mut().and_then(next_line) {
+            heard(&line);
             stderr.push_str(&line);
             stderr.push('\n');
         }
         let stdout = reader.join().unwrap_or_default();
-        print_indented(stdout.lines());
-        let status = child
-            .wait()
-            .map_err(|error| format!("cannot wait for freehold: {error}"))?;
+        let status = interruption.reap(&mut child)?;
+        if interruption.is_raised() {
+            return Err("interrupted".to_owned());
+        }
         Ok(Ended {
             success: status.success(),
             code: status.code(),
             stdout,
             stderr,
+            voice: self.voice.clone(),
         })
     }
 
-    fn prompt(&self, words: &[&str]) {
-        let typed: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-        println!("   {}$ freehold {}", self.subject, typed.join(" "));
-    }
-
-    /// Runs any command in the demo's directory and environment, and returns how it ended.
-    pub(crate) fn end(&self, command: &mut Command) -> Result<Ended> {
-        self.surround(command);
-        Self::collect(command)
-    }
-
-    /// The same with one more variable, for this command alone.
-    pub(crate) fn end_with(&self, command: &mut Command, name: &str, value: &str) -> Result<Ended> {
-        self.surround(command);
-        Self::collect(command.env(name, value))
-    }
-
-    fn collect(command: &mut Command) -> Result<Ended> {
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("cannot run {:?}: {error}", command.get_program()))?;
-        Ok(Ended {
-            success: output.status.success(),
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+    /// A command that the kernel ends when this thread, its parent, ends: the demo's own thread, which
+    /// lives as long as the demo does. Ctrl-C at the terminal is not for it but for the demo, which
+    /// then ends its processes in their order.
+    fn command(&self, program: &OsStr, words: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig=TERM", "--"])
+            .arg(program)
+            .args(words)
+            .process_group(0);
+        self.surround(&mut command);
+        command
     }
 
     /// Gives a command the demo's directory and environment, and keeps the reader's own settings for
@@ -303,28 +299,21 @@ impl World {
 
     /// Starts `freehold` as a process that stays until the demo ends.
     pub(crate) fn start_freehold(&mut self, name: &str, words: &[&str]) -> Result {
-        println!("   {}$ freehold {} &", self.subject, words.join(" "));
+        let typed = words.join(" ");
+        self.say(&format!("   {}$ freehold {typed} &", self.subject));
         let program = self.freehold.clone();
         self.start(name, &program, words)
     }
 
-    /// Starts a process that stays until the demo ends, also when the demo itself is killed: the
-    /// kernel then ends it, because this thread, its parent, lives as long as the demo does.
+    /// Starts a process that stays until the demo ends, also when the demo itself is killed.
     pub(crate) fn start(&mut self, name: &str, program: &Path, words: &[&str]) -> Result {
         let log = self.path().join(format!("{name}.log"));
         let open = || File::options().create(true).append(true).open(&log);
         let (out, err) = open()
             .and_then(|out| Ok((out, open()?)))
             .map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig=TERM", "--"])
-            .arg(program)
-            .args(words);
-        self.surround(&mut command);
-        // Ctrl-C at the terminal is for the demo, which then ends its processes in their order.
-        let child = command
-            .process_group(0)
+        let child = self
+            .command(program.as_os_str(), words)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -365,7 +354,7 @@ impl World {
     }
 
     /// The ends of all logs.
-    pub(super) fn logs(&self) -> Vec<(String, String)> {
+    pub(crate) fn logs(&self) -> Vec<(String, String)> {
         let tail = |process: &Process| {
             let text = fs::read(&process.log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -376,6 +365,19 @@ impl World {
             )
         };
         self.processes.iter().map(tail).collect()
+    }
+}
+
+/// A line without its end, whatever bytes it holds.
+fn next_line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = Vec::new();
+    match reader.read_until(b'\n', &mut line) {
+        Ok(1..) => Some(
+            String::from_utf8_lossy(&line)
+                .trim_end_matches('\n')
+                .to_owned(),
+        ),
+        _ => None,
     }
 }
 
@@ -391,7 +393,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-impl Drop for World {
+impl Drop for Stage {
     /// Ends the processes, last started first, and gives each time to end its own.
     fn drop(&mut self) {
         for process in self.processes.iter_mut().rev() {
@@ -414,37 +416,66 @@ impl Drop for World {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{interruption::Interruption, voice::testing::captured},
+        *,
+    };
+
+    fn stage() -> Stage {
+        let (voice, _) = captured(&Interruption::default());
+        Stage::new("/bin/sh".into(), None, voice).unwrap()
+    }
 
     #[test]
-    fn a_process_ends_with_the_world_and_its_output_is_kept_until_then() {
-        let mut world = World::new(Path::new("/nowhere"), Arc::default()).unwrap();
-        let path = world.path().to_owned();
-        world
-            .start(
-                "talker",
-                Path::new("/bin/sh"),
-                &["-c", "echo hello; exec sleep 600"],
-            )
-            .unwrap();
-        world
-            .until("it speaks", Duration::from_secs(20), |world| {
-                world.logs() == [("talker".to_owned(), "hello".to_owned())]
+    fn a_process_ends_with_the_stage_and_its_output_is_kept_until_then() {
+        let mut stage = stage();
+        let path = stage.path().to_owned();
+        let words = ["-c", "echo hello; exec sleep 600"];
+        stage.start("talker", Path::new("/bin/sh"), &words).unwrap();
+        stage
+            .until("it speaks", Duration::from_secs(20), |stage| {
+                stage.logs() == [("talker".to_owned(), "hello".to_owned())]
             })
             .unwrap();
-        let pid = world.processes[0].child.id();
-        drop(world);
+        let pid = stage.processes[0].child.id();
+        drop(stage);
         assert!(!path.exists());
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]
     fn waiting_ends_when_a_process_has_ended() {
-        let mut world = World::new(Path::new("/nowhere"), Arc::default()).unwrap();
-        world.start("short", Path::new("/bin/false"), &[]).unwrap();
-        let error = world
+        let mut stage = stage();
+        stage.start("short", Path::new("/bin/false"), &[]).unwrap();
+        let error = stage
             .until("never", Duration::from_secs(20), |_| false)
             .unwrap_err();
         assert!(error.starts_with("short ended"), "{error}");
+    }
+
+    #[test]
+    fn a_command_tells_how_it_ended_and_an_interrupted_one_ends_the_step() {
+        let stage = stage();
+        let ended = stage
+            .look(&["-c", "echo out; echo err >&2; exit 3"])
+            .unwrap();
+        assert_eq!((ended.success, ended.code), (false, Some(3)));
+        assert_eq!(
+            (ended.stdout.as_str(), ended.stderr.as_str()),
+            ("out\n", "err\n")
+        );
+        assert!(ended.well().is_err());
+        stage.voice().interruption().raise();
+        let Err(error) = stage.look(&["-c", "exec sleep 600"]) else {
+            panic!("it slept through");
+        };
+        assert_eq!(error, "interrupted");
+    }
+
+    #[test]
+    fn words_are_shown_as_one_types_them() {
+        assert_eq!(quoted("pg-1"), "pg-1");
+        assert_eq!(quoted("SELECT 1"), "'SELECT 1'");
+        assert_eq!(quoted("a = 'b'"), "\"a = 'b'\"");
     }
 }

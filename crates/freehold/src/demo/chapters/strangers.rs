@@ -1,10 +1,15 @@
 //! The other team tries what it must not.
 
-use super::super::{Checks, Step, World};
-use super::{admin, mona, sam, until_logged};
-use crate::Result;
+use super::super::{Chapter, Result, Step, checks::Checks, stage::Stage};
+use super::people::{admin, mona, sam, until_logged};
 
-pub(super) const HIJACK: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "strangers",
+    needs: &[],
+    steps: &[HIJACK],
+};
+
+const HIJACK: Step = Step {
     title: "Let the other team try to take it",
     meaning: "Every attempt is refused. Looking is answered as if the database did not exist; trying to change something stands in the log as well.",
     run: hijack,
@@ -50,12 +55,12 @@ const ATTEMPTS: &[&[&str]] = &[
     ],
 ];
 
-fn hijack(world: &mut World, checks: &mut Checks) -> Result {
-    mona(world);
-    let before = world
+fn hijack(stage: &mut Stage, checks: &mut Checks) -> Result {
+    mona(stage);
+    let before = stage
         .freehold(&["get", "database", "monitor", "-o", "yaml"])?
         .well()?;
-    let binding = world.freehold(&[
+    let binding = stage.freehold(&[
         "binding",
         "export",
         "monitor",
@@ -65,10 +70,10 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
         "json",
     ])?;
     let secret = secret_of(&binding.stdout)?;
-    world.write("sams/V1__mine.sql", "CREATE TABLE mine (id bigint);\n")?;
-    sam(world);
+    stage.write("sams/V1__mine.sql", "CREATE TABLE mine (id bigint);\n")?;
+    sam(stage);
     for attempt in ATTEMPTS {
-        let ended = world.freehold(attempt)?.show_only(&["error:"]);
+        let ended = stage.freehold(attempt)?.show_only(&["error:"]);
         let said = ended.said();
         let what = attempt.join(" ");
         checks.that(
@@ -79,8 +84,8 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
                     .any(|leak| said.contains(leak)),
         );
     }
-    let real = world.freehold(&["get", "database", "monitor", "--team", "monitoring"])?;
-    let invented = world.freehold(&["get", "database", "monitor", "--team", "invented"])?;
+    let real = stage.freehold(&["get", "database", "monitor", "--team", "monitoring"])?;
+    let invented = stage.freehold(&["get", "database", "monitor", "--team", "invented"])?;
     let plain = |text: &str| -> String {
         let lines = text.lines().filter(|line| !line.starts_with("request:"));
         lines
@@ -93,7 +98,7 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
         &plain(&real.stderr),
         &plain(&invented.stderr),
     );
-    let own = world
+    let own = stage
         .freehold(&["get", "databases", "-A", "-o", "name"])?
         .show()
         .well()?;
@@ -101,8 +106,8 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
         "of all teams' databases the team sees its own",
         own.stdout.lines().count() == 1 && own.stdout.contains("orders"),
     );
-    mona(world);
-    let after = world
+    mona(stage);
+    let after = stage
         .freehold(&["get", "database", "monitor", "-o", "yaml"])?
         .well()?;
     checks.equal(
@@ -110,10 +115,10 @@ fn hijack(world: &mut World, checks: &mut Checks) -> Result {
         &spec_of(&after.stdout),
         &spec_of(&before.stdout),
     );
-    admin(world);
+    admin(stage);
     // One of them is from the beginning, when the platform's manifest was refused.
-    until_logged(world, ["--actor", "sam"], "refused", 5)?;
-    let log = world
+    until_logged(stage, ["--actor", "sam"], "refused", 5)?;
+    let log = stage
         .freehold(&[
             "audit", "list", "--actor", "sam", "-o", "wide", "--limit", "20",
         ])?

@@ -3,17 +3,22 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::{Checks, Step, World};
-use super::{admin, until_logged};
-use crate::Result;
+use super::super::{Chapter, Result, Step, checks::Checks, stage::Stage};
+use super::people::{admin, until_logged};
 
-pub(super) const VERIFY: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "audit",
+    needs: &[],
+    steps: &[VERIFY, TAMPER],
+};
+
+const VERIFY: Step = Step {
     title: "Export the log and verify it offline",
     meaning: "Everything above stands in it. Who holds a copy and the log's public key needs neither the server nor trust in whoever runs it.",
     run: verify,
 };
 
-pub(super) const TAMPER: Step = Step {
+const TAMPER: Step = Step {
     title: "Tamper with the log, and be caught",
     meaning: "One changed byte is found and located. A log cut off cleanly looks sound by itself, which is why somebody else keeps a checkpoint.",
     run: tamper,
@@ -22,22 +27,22 @@ pub(super) const TAMPER: Step = Step {
 /// An address at which nobody answers: what needs the server fails.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-fn verify(world: &mut World, checks: &mut Checks) -> Result {
-    admin(world);
-    until_logged(world, ["--action", "database.reopen"], "succeeded", 1)?;
-    world
+fn verify(stage: &mut Stage, checks: &mut Checks) -> Result {
+    admin(stage);
+    until_logged(stage, ["--action", "database.reopen"], "succeeded", 1)?;
+    stage
         .freehold(&["audit", "list", "--limit", "12"])?
         .show()
         .well()?;
-    world
+    stage
         .freehold(&["audit", "checkpoint", "--to", "kept.txt"])?
         .show()
         .well()?;
-    world
+    stage
         .freehold(&["audit", "export", "--to", "audit.jsonl"])?
         .show()
         .well()?;
-    let text = read(world, "audit.jsonl")?;
+    let text = read(stage, "audit.jsonl")?;
     for action in [
         "instance.apply",
         "token.create",
@@ -57,17 +62,17 @@ fn verify(world: &mut World, checks: &mut Checks) -> Result {
         ("the key-encryption key", "data/freehold/key"),
         ("a token", "tokens/mona"),
     ] {
-        let secret = read(world, file)?;
+        let secret = read(stage, file)?;
         let secret = secret.trim();
         checks.that(
             &format!("{name} is not"),
             secret.len() > 16 && !text.contains(secret),
         );
     }
-    let gone = world.freehold(&["--server", NOWHERE, "get", "databases"])?;
+    let gone = stage.freehold(&["--server", NOWHERE, "get", "databases"])?;
     checks.equal("nobody answers at that address", &gone.code, &Some(6));
-    world.set("FREEHOLD_TOKEN_FILE", "");
-    let sound = world
+    stage.set("FREEHOLD_TOKEN_FILE", "");
+    let sound = stage
         .freehold(&[
             "--server",
             NOWHERE,
@@ -85,15 +90,15 @@ fn verify(world: &mut World, checks: &mut Checks) -> Result {
     Ok(())
 }
 
-fn tamper(world: &mut World, checks: &mut Checks) -> Result {
-    let text = read(world, "audit.jsonl")?;
+fn tamper(stage: &mut Stage, checks: &mut Checks) -> Result {
+    let text = read(stage, "audit.jsonl")?;
     let (changed, line, index) = change_a_byte(&text)?;
-    world.write("changed.jsonl", &changed)?;
-    println!(
+    stage.write("changed.jsonl", &changed)?;
+    stage.say(&format!(
         "   In a copy, somebody makes the repair's actor `{}`.",
         who_instead()
-    );
-    let caught = world
+    ));
+    let caught = stage
         .freehold(&["audit", "verify", "changed.jsonl"])?
         .show();
     checks.equal("the changed copy fails", &caught.code, &Some(1));
@@ -103,11 +108,12 @@ fn tamper(world: &mut World, checks: &mut Checks) -> Result {
         &format!("line {line}: entry {index} "),
     );
 
-    world.write("short.jsonl", &cut(&text)?)?;
-    println!("   In another, somebody cuts the last entries off and writes an end line that fits.");
-    let alone = world.freehold(&["audit", "verify", "short.jsonl"])?.show();
+    stage.write("short.jsonl", &cut(&text)?)?;
+    stage
+        .say("   In another, somebody cuts the last entries off and writes an end line that fits.");
+    let alone = stage.freehold(&["audit", "verify", "short.jsonl"])?.show();
     checks.that("by itself the shortened log looks sound", alone.success);
-    let against = world
+    let against = stage
         .freehold(&["audit", "verify", "short.jsonl", "--checkpoint", "kept.txt"])?
         .show();
     checks.equal(
@@ -115,8 +121,8 @@ fn tamper(world: &mut World, checks: &mut Checks) -> Result {
         &against.code,
         &Some(1),
     );
-    admin(world);
-    take_leave(world);
+    admin(stage);
+    take_leave(stage);
     Ok(())
 }
 
@@ -171,7 +177,7 @@ fn cut(text: &str) -> Result<String> {
 }
 
 /// What the reader may try while everything stays up.
-fn take_leave(world: &mut World) {
+fn take_leave(stage: &mut Stage) {
     for note in [
         "export FREEHOLD_TOKEN_FILE=$PWD/tokens/mona      # the team monitoring; sam is of the team shop",
         "freehold get databases -o wide",
@@ -180,11 +186,11 @@ fn take_leave(world: &mut World) {
         "freehold migrate status monitor",
         "FREEHOLD_TOKEN_FILE=$PWD/data/freehold/bootstrap-token freehold audit list    # the platform engineer",
     ] {
-        world.note(note);
+        stage.note(note);
     }
 }
 
-fn read(world: &World, name: &str) -> Result<String> {
-    let path: &Path = &world.path().join(name);
+fn read(stage: &Stage, name: &str) -> Result<String> {
+    let path: &Path = &stage.path().join(name);
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

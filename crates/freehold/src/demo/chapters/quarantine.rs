@@ -1,10 +1,15 @@
 //! Deleting is not losing.
 
-use super::super::{Checks, Step, World};
-use super::{as_collector, mona};
-use crate::Result;
+use super::super::{Chapter, Result, Step, checks::Checks, programs, stage::Stage};
+use super::people::{as_collector, mona};
 
-pub(super) const RETURN: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "quarantine",
+    needs: &[programs::PSQL],
+    steps: &[RETURN],
+};
+
+const RETURN: Step = Step {
     title: "Delete the database, and bring it back",
     meaning: "This class quarantines: connections end and are refused, the data stays, and `undelete` works until a date.",
     run: quarantine,
@@ -12,10 +17,10 @@ pub(super) const RETURN: Step = Step {
 
 const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE team = 'night-watch') FROM ownership";
 
-fn quarantine(world: &mut World, checks: &mut Checks) -> Result {
-    mona(world);
-    let before = as_collector(world, COUNT)?.show().well()?;
-    let deleted = world
+fn quarantine(stage: &mut Stage, checks: &mut Checks) -> Result {
+    mona(stage);
+    let before = as_collector(stage, COUNT)?.show().well()?;
+    let deleted = stage
         .freehold(&["delete", "database", "monitor", "--yes", "--wait"])?
         .show()
         .well()?;
@@ -24,17 +29,17 @@ fn quarantine(world: &mut World, checks: &mut Checks) -> Result {
         &deleted.said(),
         "until 20",
     );
-    let refused = as_collector(world, COUNT)?.show();
+    let refused = as_collector(stage, COUNT)?.show();
     checks.equal(
         "nobody gets a credential meanwhile",
         &refused.code,
         &Some(4),
     );
-    world
+    stage
         .freehold(&["undelete", "monitor", "--wait"])?
         .show()
         .well()?;
-    let after = as_collector(world, COUNT)?.show().well()?;
+    let after = as_collector(stage, COUNT)?.show().well()?;
     checks.that("there were rows", before.stdout.trim().ends_with("|1"));
     checks.equal("every row is still there", &after.stdout, &before.stdout);
     Ok(())

@@ -5,24 +5,31 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::super::{Checks, Step, World};
-use super::{admin, mona, sam};
-use crate::Result;
+use super::super::{
+    Chapter, Result, Step, checks::Checks, programs, samples::PEOPLE, stage::Stage,
+};
+use super::people::{admin, mona, sam};
 
-pub(super) const START: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "platform",
+    needs: &[programs::POSTGRES],
+    steps: &[START, REGISTER],
+};
+
+const START: Step = Step {
     title: "Start a control plane",
     meaning: "One program, one SQLite file. The first start makes a key and a first token that only its user can read.",
     run: start,
 };
 
-pub(super) const REGISTER: Step = Step {
+const REGISTER: Step = Step {
     title: "Register servers, a class, two teams",
     meaning: "What the platform engineer does once. Freehold makes the two PostgreSQL servers itself here; `external` registers those you run.",
     run: register,
 };
 
-fn start(world: &mut World, checks: &mut Checks) -> Result {
-    copy_samples(world)?;
+fn start(stage: &mut Stage, checks: &mut Checks) -> Result {
+    PEOPLE.write_into(stage.path())?;
     let port = free_port()?;
     let settings = format!(
         "[client]\n\
@@ -33,16 +40,16 @@ fn start(world: &mut World, checks: &mut Checks) -> Result {
          reconcile_interval_seconds = 2\n\
          drift_interval_seconds = 3\n"
     );
-    world.write("config/freehold/freehold.toml", &settings)?;
-    world.become_subject("admin", "");
-    world.start_freehold("serve", &["serve"])?;
-    world.until(
+    stage.write("config/freehold/freehold.toml", &settings)?;
+    stage.become_subject("admin", "");
+    stage.start_freehold("serve", &["serve"])?;
+    stage.until(
         "the control plane is ready",
         Duration::from_secs(60),
         |_| is_ready(port),
     )?;
-    println!("     ready at http://127.0.0.1:{port}");
-    let data = world.path().join("data/freehold");
+    stage.say(&format!("     ready at http://127.0.0.1:{port}"));
+    let data = stage.path().join("data/freehold");
     let mode = |name: &str| -> Option<u32> {
         use std::os::unix::fs::PermissionsExt as _;
         let facts = fs::metadata(data.join(name)).ok()?;
@@ -55,27 +62,24 @@ fn start(world: &mut World, checks: &mut Checks) -> Result {
             &Some(0o600),
         );
     }
-    world.set("FREEHOLD_TOKEN_FILE", "data/freehold/bootstrap-token");
-    let home = world.path().display().to_string();
-    let programs = world
-        .program()
-        .parent()
-        .map(|folder| folder.display().to_string());
-    world.note(&format!("cd {home}"));
-    world.note(&format!(
+    stage.set("FREEHOLD_TOKEN_FILE", "data/freehold/bootstrap-token");
+    let home = stage.path().display().to_string();
+    let programs = stage.programs().map(|folder| folder.display().to_string());
+    stage.note(&format!("cd {home}"));
+    stage.note(&format!(
         "export XDG_CONFIG_HOME=$PWD/config PATH={}:$PATH",
         programs.unwrap_or_default()
     ));
     Ok(())
 }
 
-fn register(world: &mut World, checks: &mut Checks) -> Result {
-    admin(world);
-    world
+fn register(stage: &mut Stage, checks: &mut Checks) -> Result {
+    admin(stage);
+    stage
         .freehold(&["apply", "-f", "platform.yaml", "--wait", "--timeout", "120"])?
         .show()
         .well()?;
-    let instances = world
+    let instances = stage
         .freehold(&["get", "instances", "-o", "wide"])?
         .show()
         .well()?;
@@ -87,21 +91,21 @@ fn register(world: &mut World, checks: &mut Checks) -> Result {
         "both servers were made and answer",
         answering("pg-1") && answering("pg-2"),
     );
-    fs::create_dir_all(world.path().join("tokens"))
+    fs::create_dir_all(stage.path().join("tokens"))
         .map_err(|error| format!("cannot make a folder: {error}"))?;
     for subject in ["mona", "sam"] {
         let file = format!("tokens/{subject}");
-        world
+        stage
             .freehold(&["token", "create", subject, "--to", &file])?
             .show()
             .well()?;
     }
-    mona(world);
-    world
+    mona(stage);
+    stage
         .freehold(&["apply", "-f", "monitoring.yaml"])?
         .show()
         .well()?;
-    let teams = world
+    let teams = stage
         .freehold(&["get", "workloads", "-o", "name"])?
         .show()
         .well()?;
@@ -109,28 +113,14 @@ fn register(world: &mut World, checks: &mut Checks) -> Result {
         "the team's token sees the team's two programs",
         teams.stdout.lines().count() == 2,
     );
-    sam(world);
-    let refused = world
+    sam(stage);
+    let refused = stage
         .freehold(&["apply", "-f", "platform.yaml"])?
         .show_only(&["error", "hint"]);
     checks.that(
         "a team's token cannot change the platform",
         !refused.success,
     );
-    Ok(())
-}
-
-/// What the demo's people wrote lies where they work.
-fn copy_samples(world: &World) -> Result {
-    let from = world.source("samples/demo");
-    let entries =
-        fs::read_dir(&from).map_err(|error| format!("cannot read {}: {error}", from.display()))?;
-    for entry in entries.flatten() {
-        if entry.path().is_file() {
-            fs::copy(entry.path(), world.path().join(entry.file_name()))
-                .map_err(|error| format!("cannot copy {}: {error}", entry.path().display()))?;
-        }
-    }
     Ok(())
 }
 

@@ -3,25 +3,30 @@
 use std::fs;
 use std::time::Instant;
 
-use super::super::{Checks, Step, World};
-use super::{json, mona, sam};
-use crate::Result;
+use super::super::{Chapter, Result, Step, checks::Checks, stage::Stage};
+use super::people::{json, mona, sam};
 
-pub(super) const DECLARE: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "place",
+    needs: &[],
+    steps: &[DECLARE],
+};
+
+const DECLARE: Step = Step {
     title: "Declare a database in eight lines",
     meaning: "The team says what it needs; Freehold says where it goes and why, before and after. Dry run and real run are the same code.",
     run: declare,
 };
 
-fn declare(world: &mut World, checks: &mut Checks) -> Result {
-    mona(world);
-    let manifest = fs::read_to_string(world.path().join("monitor.yaml"))
+fn declare(stage: &mut Stage, checks: &mut Checks) -> Result {
+    mona(stage);
+    let manifest = fs::read_to_string(stage.path().join("monitor.yaml"))
         .map_err(|error| format!("cannot read monitor.yaml: {error}"))?;
-    println!("   mona$ cat monitor.yaml");
-    super::super::world::print_indented(manifest.lines());
+    stage.say("   mona$ cat monitor.yaml");
+    stage.voice().indented(manifest.lines());
     checks.equal("eight lines", &manifest.lines().count(), &8);
 
-    let dry = world
+    let dry = stage
         .freehold(&["apply", "-f", "monitor.yaml", "--dry-run"])?
         .show_only(&["dry run", "placed", "INSTANCE", "pg-"])
         .well()?;
@@ -35,32 +40,32 @@ fn declare(world: &mut World, checks: &mut Checks) -> Result {
         &dry.said(),
         "team `monitoring` is not among its allowed teams",
     );
-    let absent = world
+    let absent = stage
         .freehold(&["get", "database", "monitor"])?
         .show_only(&["error"]);
     checks.equal("a dry run makes nothing", &absent.code, &Some(3));
 
     let asked = Instant::now();
-    world
+    stage
         .freehold(&["apply", "-f", "monitor.yaml", "--wait", "--timeout", "120"])?
         .show()
         .well()?;
     let waited = asked.elapsed().as_secs_f64();
     let database = json(
-        &world
+        &stage
             .freehold(&["get", "database", "monitor", "-o", "json"])?
             .well()?,
     )?;
     let measured = database["status"]["requestToUsableSeconds"].as_f64();
-    println!(
+    stage.say(&format!(
         "     from request to usable: {:.2} s measured by the server, {waited:.2} s until the command returned",
         measured.unwrap_or(f64::NAN)
-    );
+    ));
     checks.that(
         "the time from request to usable is on record",
         measured.is_some_and(|seconds| seconds > 0.0 && seconds <= waited),
     );
-    let explained = world
+    let explained = stage
         .freehold(&["explain", "database", "monitor"])?
         .show()
         .well()?;
@@ -70,12 +75,12 @@ fn declare(world: &mut World, checks: &mut Checks) -> Result {
         "is placed on pg-1",
     );
 
-    sam(world);
-    world
+    sam(stage);
+    stage
         .freehold(&["apply", "-f", "shop.yaml", "--wait", "--timeout", "120"])?
         .show()
         .well()?;
-    let explained = world
+    let explained = stage
         .freehold(&["explain", "database", "orders"])?
         .show()
         .well()?;

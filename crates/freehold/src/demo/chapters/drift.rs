@@ -2,15 +2,23 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use super::super::world::{Ended, print_indented};
-use super::super::{Checks, Step, World};
-use super::{COLLECTOR, admin, json, mona, until_logged};
-use crate::Result;
+use super::super::{
+    Chapter, Result, Step,
+    checks::Checks,
+    programs,
+    stage::{Ended, Stage},
+};
+use super::people::{COLLECTOR, admin, json, mona, until_logged};
 
-pub(super) const REPAIR: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "drift",
+    needs: &[programs::PSQL],
+    steps: &[REPAIR],
+};
+
+const REPAIR: Step = Step {
     title: "Grant something by hand, behind its back",
     meaning: "Somebody with the server's superuser lets everybody read a table and makes an intern an owner. It is found, taken back, and written down.",
     run: repair,
@@ -20,21 +28,23 @@ const GRANTS: &str = "GRANT SELECT ON ownership TO PUBLIC; CREATE ROLE intern LO
 /// Whether either of them still holds.
 const HOLDS: &str = "SELECT has_table_privilege('intern', 'ownership', 'SELECT') OR pg_has_role('intern', 'monitoring_monitor_owner', 'MEMBER')";
 
-fn repair(world: &mut World, checks: &mut Checks) -> Result {
-    mona(world);
-    let server = Server::of(world)?;
-    println!("   postgres$ psql monitoring_monitor -c '{GRANTS}'");
-    server.psql(world, GRANTS)?.show().well()?;
-    let holds = server.psql(world, HOLDS)?.well()?;
+fn repair(stage: &mut Stage, checks: &mut Checks) -> Result {
+    mona(stage);
+    let server = Server::of(stage)?;
+    stage.say(&format!(
+        "   postgres$ psql monitoring_monitor -c '{GRANTS}'"
+    ));
+    server.psql(stage, GRANTS)?.show().well()?;
+    let holds = server.psql(stage, HOLDS)?.well()?;
     checks.equal("the grants hold for now", &holds.stdout.trim(), &"t");
 
     let mut seen = String::new();
-    let waited = world.until(
+    let waited = stage.until(
         "the differences are repaired",
         Duration::from_secs(60),
-        |world| {
+        |stage| {
             let words = ["describe", "database", "monitor"];
-            let Ok(ended) = world.end(Command::new(world.program()).args(words)) else {
+            let Ok(ended) = stage.look(&words) else {
                 return false;
             };
             seen = ended.said();
@@ -42,11 +52,13 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
         },
     );
     if waited.is_err() {
-        print_indented(seen.lines());
+        stage.voice().indented(seen.lines());
     }
     waited?;
-    println!("   mona$ freehold describe database monitor");
-    print_indented(seen.lines().filter(|line| line.contains("Drifted")));
+    stage.say("   mona$ freehold describe database monitor");
+    stage
+        .voice()
+        .indented(seen.lines().filter(|line| line.contains("Drifted")));
     checks.contains(
         "the grant to everybody is named",
         &seen,
@@ -57,27 +69,20 @@ fn repair(world: &mut World, checks: &mut Checks) -> Result {
         &seen,
         "\"intern\" is a member of \"monitoring_monitor_owner\"",
     );
-    let holds = server.psql(world, HOLDS)?.well()?;
+    let holds = server.psql(stage, HOLDS)?.well()?;
     checks.equal(
         "both are taken back in the server",
         &holds.stdout.trim(),
         &"f",
     );
 
-    admin(world);
-    until_logged(world, ["--action", "drift.repair"], "drift.repair", 1)?;
-    world
+    admin(stage);
+    until_logged(stage, ["--action", "drift.repair"], "drift.repair", 1)?;
+    stage
         .freehold(&["audit", "list", "--action", "drift.repair", "--limit", "1"])?
         .show();
-    let log = world
-        .end(Command::new(world.program()).args([
-            "audit",
-            "list",
-            "--action",
-            "drift.repair",
-            "-o",
-            "json",
-        ]))?
+    let log = stage
+        .look(&["audit", "list", "--action", "drift.repair", "-o", "json"])?
         .well()?;
     let differences = json(&log)?["items"][0]["details"]["differences"].to_string();
     checks.that(
@@ -95,12 +100,12 @@ struct Server {
 }
 
 impl Server {
-    fn of(world: &World) -> Result<Self> {
-        let binding = world
-            .end(Command::new(world.program()).args(["get", "binding", COLLECTOR, "-o", "json"]))?
+    fn of(stage: &Stage) -> Result<Self> {
+        let binding = stage
+            .look(&["get", "binding", COLLECTOR, "-o", "json"])?
             .well()?;
         let port = json(&binding)?["status"]["port"].to_string();
-        let instances = world.path().join("data/freehold/instances");
+        let instances = stage.path().join("data/freehold/instances");
         let entries = fs::read_dir(&instances)
             .map_err(|error| format!("cannot read {}: {error}", instances.display()))?;
         let directory = entries
@@ -117,11 +122,10 @@ impl Server {
         })
     }
 
-    fn psql(&self, world: &World, statements: &str) -> Result<Ended> {
+    fn psql(&self, stage: &Stage, statements: &str) -> Result<Ended> {
         let password = fs::read_to_string(&self.password_file)
             .map_err(|error| format!("cannot read the superuser's password: {error}"))?;
-        let mut psql = Command::new("psql");
-        psql.args([
+        let words = [
             "-XAtq",
             "-v",
             "ON_ERROR_STOP=1",
@@ -129,15 +133,13 @@ impl Server {
             "127.0.0.1",
             "-p",
             &self.port,
-        ])
-        .args([
             "-U",
             "postgres",
             "-d",
             "monitoring_monitor",
             "-c",
             statements,
-        ]);
-        world.end_with(&mut psql, "PGPASSWORD", password.trim())
+        ];
+        stage.run_with(("PGPASSWORD", password.trim()), "psql", &words)
     }
 }

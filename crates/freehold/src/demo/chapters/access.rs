@@ -1,18 +1,23 @@
 //! Programs use the database without knowing a password.
 
-use super::super::{Checks, Step, World};
-use super::{COLLECTOR, as_collector, mona};
-use crate::Result;
+use super::super::{Chapter, Result, Step, checks::Checks, programs, stage::Stage};
+use super::people::{COLLECTOR, as_collector, mona};
 
-pub(super) const USE: Step = Step {
+pub(super) const CHAPTER: Chapter = Chapter {
+    name: "access",
+    needs: &[programs::PSQL],
+    steps: &[USE],
+};
+
+const USE: Step = Step {
     title: "Use it without knowing a password",
     meaning: "`run` puts the credential into the program's environment. A program can do what its access says and no more: change rows, but drop no table; or read one view.",
     run: use_it,
 };
 
-fn use_it(world: &mut World, checks: &mut Checks) -> Result {
-    mona(world);
-    let client = world
+fn use_it(stage: &mut Stage, checks: &mut Checks) -> Result {
+    mona(stage);
+    let client = stage
         .freehold(&[
             "run",
             "monitor",
@@ -28,12 +33,12 @@ fn use_it(world: &mut World, checks: &mut Checks) -> Result {
         &client.stdout,
         "night-watch",
     );
-    let drop = as_collector(world, "DROP TABLE ownership")?.show();
+    let drop = as_collector(stage, "DROP TABLE ownership")?.show();
     checks.that(
         "it cannot drop a table",
         !drop.success && drop.stderr.contains("must be owner of table ownership"),
     );
-    let token = world.freehold(&[
+    let token = stage.freehold(&[
         "run",
         "monitor",
         "--access",
@@ -49,7 +54,7 @@ fn use_it(world: &mut World, checks: &mut Checks) -> Result {
         &vec!["1", "0"],
     );
 
-    world
+    stage
         .freehold(&[
             "apply",
             "-f",
@@ -61,7 +66,7 @@ fn use_it(world: &mut World, checks: &mut Checks) -> Result {
         .show()
         .well()?;
     let reads = |statement: &str| {
-        world.freehold(&[
+        stage.freehold(&[
             "run",
             "monitor",
             "--access",
