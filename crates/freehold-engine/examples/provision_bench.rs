@@ -4,14 +4,26 @@
 //!
 //! The password is taken from `PGPASSWORD`, so that no list of processes shows it.
 //!
-//! Both sides make the same thing: three roles, a migrator, two logins of one access, a database with its
-//! rights and default privileges. By hand means what an operator's script would do on one
-//! connection (and one more into the new database, which no client can avoid). Runs alternate, so that the server's
-//! state is the same for both; the ratio of the medians is printed.
+//! Three ways to the same end, which is compared by the server's catalogs before anything is measured:
+//! three roles, a migrator, two logins of one access, a database with its rights, limits and default
+//! privileges.
+//!
+//! * The engine: `reserve` and `converge`, registry and fence included.
+//! * By hand: what a careful operator's script does, each statement by itself as `psql` sends it, on one
+//!   connection that is open already, and on one more into the new database, which no client can
+//!   avoid. No registry, no fence, no look at what is there; the password goes as clear text, so that
+//!   the server computes what the engine computes on its side.
+//! * By hand in transactions: the same statements, all that may be between a `BEGIN` and a `COMMIT`.
+//!
+//! They take turns, each begins after a checkpoint, and their medians are compared; the fastest of each is
+//! shown too, because other work on the machine only ever adds.
 
 #![expect(clippy::print_stdout, reason = "it prints its result")]
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use freehold_engine::{
     ConnectTarget, ConvergeMode, DesiredAccess, DesiredDatabase, DesiredLogin, DesiredState,
@@ -43,37 +55,158 @@ async fn main() -> Result<()> {
         application_name: "freehold/bench".into(),
         connect_timeout: Duration::from_secs(5),
     };
+    let sides = [Side::Engine, Side::Hand, Side::HandInTransactions];
     let engine = EngineHandle::new(PostgresEngine::new(target.clone()));
-    let mut session = PostgresSession::connect(&target).await?;
+    let mut bench = Bench {
+        major: engine.inspect().await?.version_major,
+        engine,
+        session: PostgresSession::connect(&target).await?,
+        target,
+    };
     // Not measured: the registry, and what the first of each warms up.
-    let unique = SystemClock.now().as_millisecond();
-    by_engine(&engine, &database(&format!("warm_e{unique}"))?).await?;
-    by_hand(&mut session, &target, &format!("warm_h{unique}")).await?;
-    let (mut engine_ms, mut hand_ms) = (Vec::new(), Vec::new());
-    for run in 0..runs {
-        let unique = SystemClock.now().as_millisecond();
-        let desired = database(&format!("bench_e{run}_{unique}"))?;
-        let began = Instant::now();
-        by_engine(&engine, &desired).await?;
-        engine_ms.push(began.elapsed().as_secs_f64() * 1e3);
-        let name = format!("bench_h{run}_{unique}");
-        let began = Instant::now();
-        by_hand(&mut session, &target, &name).await?;
-        hand_ms.push(began.elapsed().as_secs_f64() * 1e3);
+    let mut states = Vec::new();
+    for side in sides {
+        let name = side.fresh_name("warm");
+        bench.make(side, &name).await?;
+        states.push(bench.state(&name).await?);
     }
-    let (engine_ms, hand_ms) = (median(engine_ms), median(hand_ms));
-    println!("one database, median of {runs} interleaved runs");
+    if let Some(other) = states.iter().find(|state| **state != states[0]) {
+        return Err(format!("not the same was made:\n{}\n{other}", states[0]).into());
+    }
+    let mut times = [const { Vec::new() }; 3];
+    for run in 0..runs {
+        for turn in 0..sides.len() {
+            let at = (run + turn) % sides.len();
+            let name = sides[at].fresh_name("bench");
+            bench.session.execute("CHECKPOINT").await?;
+            let began = Instant::now();
+            bench.make(sides[at], &name).await?;
+            times[at].push(began.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    println!("one database, {runs} interleaved runs of each");
+    let [engine, hand, grouped] = times.map(Figures::of);
+    println!("engine                   {engine}");
+    println!("by hand                  {hand}");
+    println!("by hand in transactions  {grouped}");
+    println!("engine to by hand                  {}", engine.over(&hand));
     println!(
-        "engine {engine_ms:.1} ms, by hand {hand_ms:.1} ms, ratio {:.2}",
-        engine_ms / hand_ms
+        "engine to by hand in transactions  {}",
+        engine.over(&grouped)
     );
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+struct Figures {
+    median: f64,
+    fastest: f64,
 }
+
+impl Figures {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self {
+            median: at(values.len() / 2),
+            fastest: at(0),
+        }
+    }
+
+    fn over(&self, other: &Self) -> String {
+        format!(
+            "median {:.2}, fastest {:.2}",
+            self.median / other.median,
+            self.fastest / other.fastest
+        )
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, fastest } = self;
+        write!(f, "median {median:6.1} ms, fastest {fastest:6.1} ms")
+    }
+}
+
+/// Who makes the database.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Engine,
+    Hand,
+    HandInTransactions,
+}
+
+impl Side {
+    fn fresh_name(self, purpose: &str) -> String {
+        let side = match self {
+            Self::Engine => 'e',
+            Self::Hand => 'h',
+            Self::HandInTransactions => 't',
+        };
+        format!("{purpose}_{side}{}", SystemClock.now().as_microsecond())
+    }
+}
+
+struct Bench {
+    engine: EngineHandle,
+    session: PostgresSession,
+    target: ConnectTarget,
+    major: u32,
+}
+
+impl Bench {
+    async fn make(&mut self, side: Side, name: &str) -> Result<()> {
+        let grouped = match side {
+            Side::Engine => return by_engine(&self.engine, &database(name)?).await,
+            Side::Hand => false,
+            Side::HandInTransactions => true,
+        };
+        let script = Script::new(name, self.major);
+        run(&mut self.session, &script.roles, grouped).await?;
+        self.session.execute(&script.create).await?;
+        run(&mut self.session, &script.rights, grouped).await?;
+        let mut inside = self.inside(name).await?;
+        run(&mut inside, &script.inside, grouped).await
+    }
+
+    async fn inside(&self, name: &str) -> Result<PostgresSession> {
+        let mut target = self.target.clone();
+        target.database = name.into();
+        Ok(PostgresSession::connect(&target).await?)
+    }
+
+    /// Everything that was made, by the server's word, with the database's name taken out.
+    async fn state(&mut self, name: &str) -> Result<String> {
+        let mut inside = self.inside(name).await?;
+        let mut lines = Vec::new();
+        for query in STATE {
+            let rows = inside.query(&query.replace("NAME", name), &[]).await?;
+            for row in rows {
+                let values = row.into_iter().map(Option::unwrap_or_default);
+                lines.push(values.collect::<Vec<_>>().join(" ").replace(name, "NAME"));
+            }
+        }
+        lines.sort();
+        Ok(lines.join("\n"))
+    }
+}
+
+/// What must be the same whoever made it.
+const STATE: [&str; 5] = [
+    "SELECT 'role', rolname, rolcanlogin, rolinherit, rolconnlimit, rolvaliduntil, \
+        rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls, \
+        left(rolpassword, 18), (SELECT setconfig FROM pg_db_role_setting s WHERE s.setrole = a.oid) \
+        FROM pg_authid a WHERE rolname LIKE 'NAME%'",
+    "SELECT 'member', roleid::regrole, member::regrole, admin_option, \
+        to_json(m) -> 'inherit_option', to_json(m) -> 'set_option' \
+        FROM pg_auth_members m WHERE roleid::regrole::text LIKE 'NAME%'",
+    "SELECT 'database', datconnlimit, datallowconn, datdba::regrole, unnest(datacl) \
+        FROM pg_database WHERE datname = 'NAME'",
+    "SELECT 'schema', nspname, nspowner::regrole, unnest(nspacl) \
+        FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'",
+    "SELECT 'default', defaclrole::regrole, defaclnamespace, defaclobjtype, unnest(defaclacl) \
+        FROM pg_default_acl",
+];
 
 async fn by_engine(engine: &EngineHandle, desired: &DesiredDatabase) -> Result<()> {
     let fence = Fence {
@@ -138,44 +271,74 @@ fn database(name: &str) -> Result<DesiredDatabase> {
 }
 
 /// What the engine leaves behind, as an operator would type it. The names are ours and harmless.
-async fn by_hand(session: &mut PostgresSession, target: &ConnectTarget, name: &str) -> Result<()> {
-    for statement in [
-        format!("CREATE ROLE {name}_owner"),
-        format!("CREATE ROLE {name}_reader"),
-        format!("CREATE ROLE {name}_writer"),
-        format!("CREATE ROLE {name}_a LOGIN PASSWORD 'bench password'"),
-        format!("CREATE ROLE {name}_b"),
-        format!("CREATE ROLE {name}_m NOINHERIT"),
-        format!("GRANT {name}_writer TO {name}_a, {name}_b"),
-        format!("GRANT {name}_owner TO {name}_m"),
-        format!("ALTER ROLE {name}_m SET role = {name}_owner"),
-        format!("ALTER ROLE {name}_a SET statement_timeout = 30000"),
-        format!("ALTER ROLE {name}_b SET statement_timeout = 30000"),
-        format!("CREATE DATABASE {name} TEMPLATE template0 CONNECTION LIMIT 20"),
-        format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
-        format!("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {name} TO {name}_owner"),
-        format!("GRANT CONNECT ON DATABASE {name} TO {name}_reader, {name}_m"),
-        format!("GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}_writer"),
-    ] {
-        session.execute(&statement).await?;
+struct Script {
+    roles: Vec<String>,
+    create: String,
+    rights: Vec<String>,
+    inside: Vec<String>,
+}
+
+impl Script {
+    fn new(name: &str, major: u32) -> Self {
+        // As of 16 a membership says of itself what may be done with it.
+        let (inherit, set) = if major >= 16 {
+            (
+                " WITH INHERIT TRUE, SET FALSE",
+                " WITH INHERIT FALSE, SET TRUE",
+            )
+        } else {
+            ("", "")
+        };
+        let ours = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {name}_owner");
+        Self {
+            roles: vec![
+                format!("CREATE ROLE {name}_owner"),
+                format!("CREATE ROLE {name}_reader"),
+                format!("CREATE ROLE {name}_writer"),
+                format!("CREATE ROLE {name}_a LOGIN PASSWORD 'bench password'"),
+                format!("CREATE ROLE {name}_b"),
+                format!("CREATE ROLE {name}_m NOINHERIT"),
+                format!("GRANT {name}_writer TO {name}_a, {name}_b{inherit}"),
+                format!("GRANT {name}_owner TO {name}_m{set}"),
+                format!("ALTER ROLE {name}_m SET role = {name}_owner"),
+                format!("ALTER ROLE {name}_a SET statement_timeout = 30000"),
+                format!("ALTER ROLE {name}_b SET statement_timeout = 30000"),
+            ],
+            create: format!("CREATE DATABASE {name} TEMPLATE template0 CONNECTION LIMIT 20"),
+            rights: vec![
+                format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
+                format!("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {name} TO {name}_owner"),
+                format!("GRANT CONNECT ON DATABASE {name} TO {name}_reader, {name}_m"),
+                format!("GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {name}_writer"),
+            ],
+            inside: [
+                format!("ALTER SCHEMA public OWNER TO {name}_owner"),
+                format!("GRANT USAGE ON SCHEMA public TO {name}_reader, {name}_writer"),
+                format!("{ours} GRANT USAGE ON SCHEMAS TO {name}_reader, {name}_writer"),
+                format!("{ours} GRANT SELECT ON TABLES TO {name}_reader"),
+                format!("{ours} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {name}_writer"),
+                format!("{ours} GRANT SELECT ON SEQUENCES TO {name}_reader"),
+                format!("{ours} GRANT SELECT, USAGE, UPDATE ON SEQUENCES TO {name}_writer"),
+                format!("{ours} REVOKE EXECUTE ON ROUTINES FROM PUBLIC"),
+                format!("{ours} GRANT EXECUTE ON ROUTINES TO {name}_reader, {name}_writer"),
+            ]
+            .into_iter()
+            // As of 15 nobody but the owner has it.
+            .chain((major < 15).then(|| "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned()))
+            .collect(),
+        }
     }
-    let mut inside = target.clone();
-    inside.database = name.into();
-    let mut inside = PostgresSession::connect(&inside).await?;
-    let ours = format!("ALTER DEFAULT PRIVILEGES FOR ROLE {name}_owner");
-    for statement in [
-        format!("ALTER SCHEMA public OWNER TO {name}_owner"),
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC".into(),
-        format!("GRANT USAGE ON SCHEMA public TO {name}_reader, {name}_writer"),
-        format!("{ours} GRANT USAGE ON SCHEMAS TO {name}_reader, {name}_writer"),
-        format!("{ours} GRANT SELECT ON TABLES TO {name}_reader"),
-        format!("{ours} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {name}_writer"),
-        format!("{ours} GRANT SELECT ON SEQUENCES TO {name}_reader"),
-        format!("{ours} GRANT SELECT, USAGE, UPDATE ON SEQUENCES TO {name}_writer"),
-        format!("{ours} REVOKE EXECUTE ON ROUTINES FROM PUBLIC"),
-        format!("{ours} GRANT EXECUTE ON ROUTINES TO {name}_reader, {name}_writer"),
-    ] {
-        inside.execute(&statement).await?;
+}
+
+async fn run(session: &mut PostgresSession, statements: &[String], grouped: bool) -> Result<()> {
+    if grouped {
+        session.execute("BEGIN").await?;
+    }
+    for statement in statements {
+        session.execute(statement).await?;
+    }
+    if grouped {
+        session.execute("COMMIT").await?;
     }
     Ok(())
 }

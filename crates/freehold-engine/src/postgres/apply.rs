@@ -3,7 +3,9 @@
 //! Consecutive actions with the same effect (`grant on database "shop"`) run as one transaction and
 //! pass the gate once. What happens in the registry's database travels in one message: the fence,
 //! the statements, the commit. What happens inside a database runs there while the registry's row
-//! stays locked (see `registry.rs`).
+//! stays locked (see `registry.rs`). A repair keeps effects small, so that what an admin may not do
+//! stands alone; a database that is made for the first time ([`birth`](super::birth)) has few large
+//! ones.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -119,17 +121,10 @@ impl<'a> Applier<'a> {
         match effect.place {
             Place::Nowhere => {}
             Place::Registry => {
-                let statements = self.statements(effect)?;
-                let quiet = effect.is_secret() && self.admin.superuser;
-                if quiet {
-                    self.admin
-                        .change(QUIET, "keep a verifier out of the log")
-                        .await?;
-                }
-                self.in_registry(&statements, &effect.what).await?;
-                if quiet {
-                    self.admin.change(LOUD, "log as before").await?;
-                }
+                let statements = self.statements(&effect.actions)?;
+                let secret = effect.is_secret();
+                self.in_registry_quietly(secret, &statements, &effect.what)
+                    .await?;
             }
             Place::Alone => self.create_database().await?,
             Place::Ending => {
@@ -140,12 +135,13 @@ impl<'a> Applier<'a> {
                 }
             }
             Place::InsideAdmin => {
-                let statements = self.statements(effect)?;
+                let statements = self.statements(&effect.actions)?;
                 self.inside(&statements, &effect.what).await?;
             }
             Place::InsideOwner => {
                 let owner = Identifier::new(&self.owner)?;
-                let statements = format!("SET LOCAL ROLE {owner}; {}", self.statements(effect)?);
+                let statements = self.statements(&effect.actions)?;
+                let statements = format!("SET LOCAL ROLE {owner}; {statements}");
                 self.inside(&statements, &effect.what).await?;
             }
         }
@@ -153,12 +149,80 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn statements(&self, effect: &Effect<'_>) -> Result<String> {
+    fn statements<'b>(&self, actions: impl IntoIterator<Item = &'b &'b Action>) -> Result<String> {
         let mut text = String::new();
-        for action in &effect.actions {
+        for action in actions {
             render(&self.claim.name, &self.owner, action, self.admin, &mut text)?;
         }
         Ok(text)
+    }
+
+    /// Several actions in the registry's database as one effect, with statements of the registry's
+    /// own before and after them. False when the server refused one of them: then none took hold.
+    pub(crate) async fn together(
+        &self,
+        what: &str,
+        [first, last]: [&str; 2],
+        actions: &[&Action],
+    ) -> Result<bool> {
+        let statements = format!("{first} {} {last}", self.statements(actions)?);
+        self.gate.before(what).await?;
+        let secret = actions.iter().any(|action| action.is_secret());
+        match self.in_registry_quietly(secret, &statements, what).await {
+            Ok(()) => {}
+            Err(error) if is_refusal(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        self.gate.after(what).await?;
+        Ok(true)
+    }
+
+    /// Several actions inside the database as one effect, each acting as who it must. False when the
+    /// server refused one of them: then none took hold.
+    pub(crate) async fn together_inside(
+        &mut self,
+        what: &str,
+        actions: &[&Action],
+    ) -> Result<bool> {
+        let owner = Identifier::new(&self.owner)?;
+        let mut statements = String::new();
+        let mut acting = Place::InsideAdmin;
+        for action in actions {
+            let (_, place) = effect_of(&self.claim.name, action);
+            if place != acting {
+                statements.push_str(&match place {
+                    Place::InsideOwner => format!("SET LOCAL ROLE {owner}; "),
+                    _ => "SET LOCAL ROLE NONE; ".to_owned(),
+                });
+                acting = place;
+            }
+            statements.push_str(&self.statements([action])?);
+        }
+        self.gate.before(what).await?;
+        match self.inside(&statements, what).await {
+            Ok(()) => {}
+            Err(error) if is_refusal(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        self.gate.after(what).await?;
+        Ok(true)
+    }
+
+    /// One fenced transaction that, where we may decide that, leaves no trace in the server's log.
+    async fn in_registry_quietly(&self, secret: bool, statements: &str, doing: &str) -> Result<()> {
+        let quiet = secret && self.admin.superuser;
+        if quiet {
+            self.admin
+                .change(QUIET, "keep a verifier out of the log")
+                .await?;
+        }
+        let done = self.in_registry(statements, doing).await;
+        // After any other failure the session is given up.
+        let goes_on = done.as_ref().err().is_none_or(is_refusal);
+        if quiet && goes_on {
+            self.admin.change(LOUD, "log as before").await?;
+        }
+        done
     }
 
     /// One fenced transaction in the registry's database.
@@ -222,9 +286,37 @@ impl<'a> Applier<'a> {
     /// Says that it will be made, makes it, and says that it was: killed anywhere, the registry
     /// knows whether a database of this name is ours.
     async fn create_database(&self) -> Result<()> {
-        let name = Identifier::new(&self.claim.name)?;
-        let doing = format!("create database {name}");
+        let doing = format!("create database {:?}", self.claim.name);
+        self.in_registry(&self.announcement()?, &doing).await?;
+        self.make_database(&doing).await?;
+        self.in_registry(&self.record()?, &doing).await
+    }
+
+    /// What goes before [`make_database`](Self::make_database). A failure after it drops the session,
+    /// and its longer limit with it.
+    pub(crate) fn announcement(&self) -> Result<String> {
         let row = Literal::new(&self.claim.name)?;
+        let longer = self.admin.timeouts().create_database.as_millis();
+        Ok(format!(
+            "UPDATE freehold.registry SET state = 'creating' WHERE name = {row}; \
+             SET statement_timeout = {longer};"
+        ))
+    }
+
+    /// What goes after it.
+    pub(crate) fn record(&self) -> Result<String> {
+        let row = Literal::new(&self.claim.name)?;
+        Ok(format!("{} {}", record_database(&row), self.usual_limit()))
+    }
+
+    pub(crate) fn usual_limit(&self) -> String {
+        let usual = self.admin.timeouts().statement.as_millis();
+        format!("SET statement_timeout = {usual};")
+    }
+
+    /// The statement that cannot be in a transaction; the session holds the row's lock.
+    pub(crate) async fn make_database(&self, doing: &str) -> Result<()> {
+        let name = Identifier::new(&self.claim.name)?;
         // Before 15 the schema public of template0 belongs to the superuser and everybody may
         // create in it. An admin without that right uses template1, where a superuser can have
         // settled it once.
@@ -233,26 +325,9 @@ impl<'a> Applier<'a> {
         } else {
             "template0"
         };
-        let timeouts = self.admin.timeouts();
-        let longer = timeouts.create_database;
-        let (long, usual) = (longer.as_millis(), timeouts.statement.as_millis());
-        let creating = format!(
-            "UPDATE freehold.registry SET state = 'creating' WHERE name = {row}; \
-             SET statement_timeout = {long};"
-        );
-        self.in_registry(&creating, &doing).await?;
-        let created = self
-            .admin
-            .change_within(
-                longer,
-                &format!("CREATE DATABASE {name} TEMPLATE {template} CONNECTION LIMIT 0"),
-                &doing,
-            )
-            .await;
-        // A failure drops the session, and its setting with it.
-        created?;
-        let made = format!("{} SET statement_timeout = {usual};", record_database(&row));
-        self.in_registry(&made, &doing).await
+        let statement = format!("CREATE DATABASE {name} TEMPLATE {template} CONNECTION LIMIT 0");
+        let longer = self.admin.timeouts().create_database;
+        self.admin.change_within(longer, &statement, doing).await
     }
 
     /// Ends sessions, looks again, and again until none is left.
@@ -309,9 +384,7 @@ fn is_refusal(error: &EngineError) -> bool {
 
 impl Effect<'_> {
     fn is_secret(&self) -> bool {
-        self.actions
-            .iter()
-            .any(|action| matches!(action, Action::SetPassword { .. }))
+        self.actions.iter().any(|action| action.is_secret())
     }
 
     /// Without these the database is not usable at all; failing them is an error, not a difference.

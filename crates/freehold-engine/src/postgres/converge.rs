@@ -2,7 +2,8 @@
 //!
 //! A pass first looks without any lock, by the survey where there is one: most passes find nothing
 //! and end there, with one short connection into the database. Only when something must be done
-//! does it take the registry row's lock, look again under it, and act until the plan is empty.
+//! does it take the registry row's lock, look again under it, and act until the plan is empty. What the
+//! registry knows as not made yet goes through [`birth`] instead, which looks less.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use freehold_model::{Gate, kinds::Difference};
 use super::{
     PostgresEngine,
     apply::Applier,
-    connect::{Connection, Permit},
+    birth::{self, Birth},
+    connect::Connection,
     inside::{self, Inside},
     observe::{self, Cluster, Observed, Scope},
     plan::{self, Action, Goal, RoleChange, SessionsOf},
@@ -38,7 +40,7 @@ pub(super) async fn converge(
         && survey.is_none()
         && let Some(claim) = unmade(engine, &goal, fence).await?
     {
-        return act(engine, &goal, &claim, gate).await;
+        return act(engine, &goal, &claim, gate, State::Unmade).await;
     }
     let seen = look(engine, &goal, survey).await?;
     let claim = Claim {
@@ -55,7 +57,14 @@ pub(super) async fn converge(
             .map(|action| action.difference(&desired.name));
         return Ok(distinct(unrepaired));
     }
-    act(engine, &goal, &claim, gate).await
+    act(engine, &goal, &claim, gate, State::Made).await
+}
+
+/// What a look without a lock said of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unmade,
+    Made,
 }
 
 /// The claim of a database that is reserved and not made yet: there is work for certain, so the look
@@ -178,24 +187,73 @@ fn strangers(goal: &Goal<'_>, seen: &Observed, within: &Inside) -> Vec<String> {
     grantees
         .into_iter()
         .filter(|role| !known.contains(*role) && !seen.cluster.registered_roles.contains_key(*role))
+        // The server keeps this prefix to itself.
+        .filter(|role| !role.starts_with("pg_"))
         .cloned()
         .collect()
 }
 
-/// Repairs under the row's lock. Errors drop both connections, and the lock with them.
+/// Makes or repairs under the row's lock. Errors drop both connections, and the lock with them.
 async fn act(
     engine: &PostgresEngine,
     goal: &Goal<'_>,
     claim: &Claim,
     gate: &Gate,
+    state: State,
 ) -> Result<Vec<Difference>> {
     let (first, second) = engine.pool.permit(2).await?.halves();
     let admin = engine.registry(first).await?;
-    let mut applier = take_over(engine, &admin, claim, gate, goal.owner.clone(), second).await?;
-    let mut found = Vec::new();
+    let mut applier = Applier {
+        admin: &admin,
+        pool: &engine.pool,
+        claim,
+        gate,
+        owner: goal.owner.clone(),
+        permit: Some(second),
+        inner: None,
+    };
+    registry::lock(&admin, claim).await?;
+    let born = match state {
+        State::Unmade => give_birth(&mut applier, goal).await?,
+        State::Made => Birth::Declined,
+    };
+    let found = match born {
+        Birth::Complete(found) => found,
+        Birth::Begun(found) => repair(&mut applier, goal, found).await?,
+        Birth::Declined => {
+            take_over(&applier).await?;
+            repair(&mut applier, goal, Vec::new()).await?
+        }
+    };
+    drop(applier);
+    registry::unlock(&admin, &claim.name).await?;
+    admin.keep();
+    // What was repaired and is found again was not repaired.
+    Ok(settled(found))
+}
+
+/// Makes what does not exist yet. The row is read with everything else, and its epoch is raised by the
+/// first effect: inside a database that does not exist there can be nobody of an earlier holder.
+async fn give_birth(applier: &mut Applier<'_>, goal: &Goal<'_>) -> Result<Birth> {
+    let seen = look_around(applier.admin, goal).await?;
+    let row = seen.cluster.rows.get(&goal.desired.name);
+    applier.claim.check(row)?;
+    if row.is_none_or(|row| row.state == RowState::Created) {
+        // Somebody else was faster.
+        return Ok(Birth::Declined);
+    }
+    birth::make(applier, goal, seen).await
+}
+
+/// Looks and acts until the plan is empty.
+async fn repair(
+    applier: &mut Applier<'_>,
+    goal: &Goal<'_>,
+    mut found: Vec<Difference>,
+) -> Result<Vec<Difference>> {
     let mut refused = BTreeSet::new();
     for round in 0.. {
-        let seen = look_locked(&mut applier, goal).await?;
+        let seen = look_locked(applier, goal).await?;
         let actions = plan::plan(goal, &seen)?;
         let (open, rest): (Vec<Action>, Vec<Action>) = actions.into_iter().partition(|action| {
             is_actionable(action) && !refused.contains(&action.difference(&goal.desired.name).key)
@@ -212,11 +270,7 @@ async fn act(
         found.extend(applied.differences);
         refused.extend(applied.refused);
     }
-    drop(applier);
-    registry::unlock(&admin, &claim.name).await?;
-    admin.keep();
-    // What was repaired and is found again was not repaired.
-    Ok(settled(found))
+    Ok(found)
 }
 
 /// One finding of each key: unrepaired when any look said so last.
@@ -231,27 +285,11 @@ fn settled(found: Vec<Difference>) -> Vec<Difference> {
     settled
 }
 
-/// Locks the row, raises the epoch, and ends what an earlier holder may have left running.
-async fn take_over<'a>(
-    engine: &'a PostgresEngine,
-    admin: &'a Connection,
-    claim: &'a Claim,
-    gate: &'a Gate,
-    owner: String,
-    permit: Permit,
-) -> Result<Applier<'a>> {
-    registry::lock(admin, claim).await?;
+/// Raises the epoch of the locked row, and ends what an earlier holder may have left running.
+async fn take_over(applier: &Applier<'_>) -> Result<()> {
+    let (admin, claim) = (applier.admin, applier.claim);
     let row = claim.row(admin).await?;
     claim.check(row.as_ref())?;
-    let applier = Applier {
-        admin,
-        pool: &engine.pool,
-        claim,
-        gate,
-        owner,
-        permit: Some(permit),
-        inner: None,
-    };
     if row
         .as_ref()
         .is_some_and(|row| row.epoch < claim.fence.epoch)
@@ -261,7 +299,7 @@ async fn take_over<'a>(
     if row.is_some_and(|row| row.state == RowState::Created) {
         registry::end_predecessors(admin, &claim.name).await?;
     }
-    Ok(applier)
+    Ok(())
 }
 
 async fn look_locked(applier: &mut Applier<'_>, goal: &Goal<'_>) -> Result<Observed> {
@@ -296,8 +334,17 @@ pub(super) async fn disable_logins(
         server: reserve::identity(&admin).await?,
         fence: fence.clone(),
     };
-    let owner = super::names::owner(name);
-    let mut applier = take_over(engine, &admin, &claim, gate, owner, second).await?;
+    let mut applier = Applier {
+        admin: &admin,
+        pool: &engine.pool,
+        claim: &claim,
+        gate,
+        owner: super::names::owner(name),
+        permit: Some(second),
+        inner: None,
+    };
+    registry::lock(&admin, &claim).await?;
+    take_over(&applier).await?;
     let scope = Scope::Of {
         database: name,
         roles: logins,

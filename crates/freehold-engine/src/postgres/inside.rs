@@ -94,6 +94,58 @@ pub(crate) async fn look(connection: &Connection, targets: &[&AccessTarget]) -> 
         .await
 }
 
+/// The look into a database that was made a moment ago: what a template can bring along. `None` when it
+/// brought objects, which is for [`look`] to see. Much cheaper than that: a fresh session plans it
+/// with cold caches.
+pub(crate) async fn look_at_newborn(connection: &Connection) -> Result<Option<Inside>> {
+    #[derive(Deserialize)]
+    struct Newborn {
+        furnished: bool,
+        #[serde(flatten)]
+        inside: Inside,
+    }
+    let newborn: Newborn = connection
+        .read_json(&newborn_query(), &[], "read the new database's catalogs")
+        .await?;
+    Ok((!newborn.furnished).then_some(newborn.inside))
+}
+
+/// What `initdb` makes has a lower OID than whatever is made later.
+const FIRST_NORMAL_OID: u32 = 16384;
+
+fn newborn_query() -> String {
+    let (schemas, defaults) = (schemas_json(), defaults_json());
+    format!(
+        "SELECT json_build_object( \
+         'furnished', EXISTS (SELECT FROM pg_class WHERE oid >= {FIRST_NORMAL_OID}) \
+            OR EXISTS (SELECT FROM pg_proc WHERE oid >= {FIRST_NORMAL_OID}), \
+         'schemas', {schemas}, 'groups', json_build_array(), 'columns', json_build_array(), \
+         'defaults', {defaults}, \
+         'extensions', (SELECT coalesce(json_agg(extname), '[]') FROM pg_extension))::text"
+    )
+}
+
+fn schemas_json() -> String {
+    let acl = acl_json("coalesce(n.nspacl, acldefault('n', n.nspowner))");
+    let free = not_of_extension("pg_namespace", "n.oid");
+    format!(
+        "(SELECT coalesce(json_agg(json_build_object('name', n.nspname, \
+            'owner', pg_get_userbyid(n.nspowner), 'acl', {acl}) ORDER BY n.nspname), '[]') \
+            FROM pg_namespace n WHERE {NOT_SYSTEM} AND {free})"
+    )
+}
+
+fn defaults_json() -> String {
+    let acl = acl_json("d.defaclacl");
+    format!(
+        "(SELECT coalesce(json_agg(json_build_object( \
+            'role', pg_get_userbyid(d.defaclrole), \
+            'schema', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = d.defaclnamespace), \
+            'kind', d.defaclobjtype, 'acl', {acl}) \
+            ORDER BY d.defaclrole, d.defaclnamespace, d.defaclobjtype), '[]') FROM pg_default_acl d)"
+    )
+}
+
 const NOT_SYSTEM: &str = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 fn not_of_extension(catalog: &str, oid: &str) -> String {
@@ -104,12 +156,10 @@ fn not_of_extension(catalog: &str, oid: &str) -> String {
 }
 
 fn query() -> String {
-    let schema_acl = acl_json("coalesce(n.nspacl, acldefault('n', n.nspowner))");
+    let (schemas, defaults) = (schemas_json(), defaults_json());
     let group_acl = acl_json("g.acl");
     let column_acl = acl_json("t.attacl");
-    let default_acl = acl_json("d.defaclacl");
-    let (schema_free, class_free, routine_free) = (
-        not_of_extension("pg_namespace", "n.oid"),
+    let (class_free, routine_free) = (
         not_of_extension("pg_class", "c.oid"),
         not_of_extension("pg_proc", "p.oid"),
     );
@@ -143,9 +193,7 @@ fn query() -> String {
             FROM objects GROUP BY 1, 2, 3, 4, 5), \
          g AS (SELECT grouped.*, acl_text::aclitem[] AS acl FROM grouped) \
          SELECT json_build_object( \
-         'schemas', (SELECT coalesce(json_agg(json_build_object('name', n.nspname, \
-            'owner', pg_get_userbyid(n.nspowner), 'acl', {schema_acl}) ORDER BY n.nspname), '[]') \
-            FROM pg_namespace n WHERE {NOT_SYSTEM} AND {schema_free}), \
+         'schemas', {schemas}, \
          'groups', (SELECT coalesce(json_agg(json_build_object('schema', g.nspname, \
             'kind', g.kind, 'owner', pg_get_userbyid(g.owner), 'target', g.target, \
             'acl', {group_acl}, 'names', g.names) \
@@ -156,11 +204,7 @@ fn query() -> String {
             FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid \
             JOIN pg_namespace n ON n.oid = c.relnamespace \
             WHERE t.attacl IS NOT NULL AND NOT t.attisdropped AND {NOT_SYSTEM} AND {class_free}), \
-         'defaults', (SELECT coalesce(json_agg(json_build_object( \
-            'role', pg_get_userbyid(d.defaclrole), \
-            'schema', (SELECT n.nspname FROM pg_namespace n WHERE n.oid = d.defaclnamespace), \
-            'kind', d.defaclobjtype, 'acl', {default_acl}) \
-            ORDER BY d.defaclrole, d.defaclnamespace, d.defaclobjtype), '[]') FROM pg_default_acl d), \
+         'defaults', {defaults}, \
          'extensions', (SELECT coalesce(json_agg(extname), '[]') FROM pg_extension))::text"
     )
 }

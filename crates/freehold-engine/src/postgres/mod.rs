@@ -5,9 +5,10 @@
 //!
 //! A request reads down the files: `connect` (bounded connections), `registry` (who owns what, and
 //! the fence), `observe` and `inside` (what is there, as values), `plan` (what to do, pure), `apply`
-//! (doing it). `docs/engines/postgres.md` says what a server holds afterwards and why.
+//! (doing it), `birth` (doing it for the first time, in few transactions). `docs/engines/postgres.md` says what a server holds afterwards and why.
 
 mod apply;
+mod birth;
 mod connect;
 mod converge;
 mod errors;

@@ -20,7 +20,9 @@ use freehold_model::kinds::{AccessLevel, AccessTarget};
 
 pub(crate) use action::{Action, On, RoleChange, SessionsOf};
 
-use super::{names, observe::Observed};
+pub(crate) use database::newborn;
+
+use super::{inside::Inside, names, observe::Observed};
 use crate::{DesiredAccess, DesiredDatabase, DesiredState, EngineError, Fault, LoginState, Result};
 
 /// What is desired, with the roles that follow from it.
@@ -187,6 +189,13 @@ impl<'a> Goal<'a> {
     pub(crate) fn is_open(&self) -> bool {
         self.desired.state == DesiredState::Open
     }
+}
+
+/// What is to be done inside a database that nobody but its admin has entered yet.
+pub(crate) fn furnish(goal: &Goal<'_>, seen: &Observed, within: &Inside) -> Vec<Action> {
+    let mut actions = Vec::new();
+    inside::inside(goal, seen, within, &mut actions);
+    actions
 }
 
 /// The actions that lead from what was seen to what is desired.

@@ -182,6 +182,21 @@ impl Claim {
         row(connection, &self.name).await
     }
 
+    /// The row, and whether there is a database of its name, in one look.
+    pub(crate) async fn row_and_database(
+        &self,
+        connection: &Connection,
+    ) -> Result<(Option<RegistryRow>, bool)> {
+        let query = format!(
+            "SELECT json_build_array((SELECT {ROW_JSON} FROM freehold.registry r WHERE r.name = $1), \
+             EXISTS (SELECT FROM pg_database WHERE datname = $1))::text"
+        );
+        let parameters = [(&self.name as _, Type::TEXT)];
+        connection
+            .read_json(&query, &parameters, "read the registry")
+            .await
+    }
+
     /// Compares a row with what it must be.
     pub(crate) fn check(&self, row: Option<&RegistryRow>) -> Result<()> {
         let fault = match row {
@@ -282,8 +297,9 @@ pub(crate) async fn lock(connection: &Connection, claim: &Claim) -> Result<()> {
     let key = lock_key(&claim.name);
     let doing = format!("lock the registry's row of {:?}", claim.name);
     // Waits by itself in small portions, so that we can look who holds it.
-    let waiting =
-        format!("SET lock_timeout = 1500; SELECT pg_advisory_lock({key}); SET lock_timeout = 5000");
+    let waiting = format!(
+        "SET lock_timeout = 1500; SELECT pg_advisory_lock({key}); SET lock_timeout = {usual}"
+    );
     for attempt in 1.. {
         let busy = match connection.change(&waiting, &doing).await {
             Ok(()) => return Ok(()),

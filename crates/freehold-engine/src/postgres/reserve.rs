@@ -86,8 +86,7 @@ async fn create_registry(engine: &PostgresEngine) -> Result<Lease> {
 
 /// Under the row's lock: nobody else decides about this name now.
 async fn take(admin: &Connection, claim: &Claim, doing: &str) -> Result<()> {
-    let row = claim.row(admin).await?;
-    let exists = database_exists(admin, &claim.name).await?;
+    let (row, exists) = claim.row_and_database(admin).await?;
     let ours = row.as_ref().is_some_and(|row| row.stamp == claim.stamp);
     let given_up = row
         .as_ref()
@@ -110,17 +109,6 @@ async fn take(admin: &Connection, claim: &Claim, doing: &str) -> Result<()> {
             renew(admin, claim, row.state, doing).await
         }
     }
-}
-
-async fn database_exists(admin: &Connection, name: &str) -> Result<bool> {
-    let rows = admin
-        .read(
-            "SELECT 1 FROM pg_database WHERE datname = $1",
-            &[(&name, tokio_postgres::types::Type::TEXT)],
-            "look for the database",
-        )
-        .await?;
-    Ok(!rows.is_empty())
 }
 
 fn taken(claim: &Claim, owner: Option<Stamp>, doing: &str) -> EngineError {

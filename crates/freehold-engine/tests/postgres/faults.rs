@@ -75,7 +75,8 @@ struct Shop {
 }
 
 impl Shop {
-    /// Made with slot A open, then rotated to slot B.
+    /// Made with slot A open, then rotated to slot B and given another access: the one is made in few
+    /// large effects, the other in many small ones.
     fn versions(&self) -> [DesiredDatabase; 2] {
         let mut first = database(&self.name);
         first.stamp.uid = uid(self.seed);
@@ -93,6 +94,12 @@ impl Shop {
         second.migrator.state = LoginState::Disabled;
         let [a, b] = &mut second.accesses[0].logins;
         (a.state, b.state) = (LoginState::Disabled, enabled(&b.name));
+        second.accesses.push(access(
+            self.seed * 10 + 1,
+            &format!("{}_job", self.name),
+            AccessLevel::ReadOnly,
+            &[],
+        ));
         [first, second]
     }
 }

@@ -217,7 +217,16 @@ impl GateKeeper for Overtaken {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_overtaken_at_any_effect_changes_nothing_more() {
+async fn a_worker_that_is_overtaken_while_it_makes_a_database_changes_nothing_more() {
+    overtaken_at_every_effect(false, 4).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_overtaken_while_it_repairs_one_changes_nothing_more() {
+    overtaken_at_every_effect(true, 5).await;
+}
+
+async fn overtaken_at_every_effect(made_before: bool, effects_min: u64) {
     let world = World::start(15, As::Managed);
     for at in 1..40 {
         let mut old = database(&format!("shop{at}"));
@@ -228,6 +237,12 @@ async fn a_worker_that_is_overtaken_at_any_effect_changes_nothing_more() {
         new.schemas = vec!["new".into()];
         new.accesses[0].level = AccessLevel::ReadOnly;
         world.reserve(&old, 1).await.expect("free");
+        if made_before {
+            let mut bare = old.clone();
+            bare.schemas.clear();
+            bare.accesses.clear();
+            world.apply(&bare, 1).await.expect("made");
+        }
         let keeper = Arc::new(Overtaken {
             at: usize::try_from(at).expect("small"),
             passed: Mutex::new(0),
@@ -248,7 +263,7 @@ async fn a_worker_that_is_overtaken_at_any_effect_changes_nothing_more() {
             )
             .await;
         if *keeper.passed.lock().expect("no panic") < usize::try_from(at).expect("small") {
-            assert!(at > 8, "there are effects to be overtaken at");
+            assert!(at > effects_min, "there are effects to be overtaken at");
             result.expect("undisturbed");
             return;
         }

@@ -1,12 +1,17 @@
 //! Making a database, and what each level may then do.
 
-use freehold_engine::DesiredState;
-use freehold_model::kinds::{AccessLevel, Limits};
+use std::sync::{Arc, Mutex};
+
+use freehold_engine::{ConvergeMode, DesiredState};
+use freehold_model::{
+    Gate, GateKeeper, InjectedFault, Point, When,
+    kinds::{AccessLevel, Limits},
+};
 use freehold_testing::postgres::Server;
 
 use crate::world::{
-    ANY, As, BOTH, World, access, credentials, database, enabled, oldest_and_newest, open_migrator,
-    password,
+    ANY, As, BOTH, World, access, credentials, database, enabled, fence, oldest_and_newest,
+    open_migrator, password,
 };
 
 fn refused(result: Result<String, String>, why: &str) {
@@ -41,6 +46,86 @@ async fn every_level_can_do_its_work_and_no_more() {
             assert!(after.is_empty(), "{version} {admin:?}: {after:#?}");
         }
     }
+}
+
+/// Writes down what passes.
+#[derive(Debug, Default)]
+struct Passed(Mutex<Vec<String>>);
+
+impl GateKeeper for Passed {
+    fn reach(
+        &self,
+        point: Point,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), InjectedFault>> + Send + '_>> {
+        if point.when == When::Before {
+            self.0.lock().expect("no panic").push(point.what);
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_made_in_four_effects_that_leave_nothing_to_repair() {
+    for version in oldest_and_newest() {
+        for admin in BOTH {
+            let world = World::start(version, admin);
+            let mut desired = database("shop");
+            desired.limits.connections = Some(9);
+            desired.limits.lock_timeout_ms = Some(5000);
+            desired.accesses = vec![
+                access(1, "reader", AccessLevel::ReadOnly, &[]),
+                access(2, "boss", AccessLevel::Owner, &[]),
+                access(3, "part", AccessLevel::ReadWrite, &[("public", None)]),
+            ];
+            world.reserve(&desired, 1).await.expect("the name is free");
+            let passed = Arc::new(Passed::default());
+            let (first, gate) = (fence(1), Gate::kept_by(passed.clone()));
+            let made = world
+                .engine
+                .converge(&desired, ConvergeMode::Apply, None, &first, &gate)
+                .await
+                .expect("the database is made");
+            assert!(made.iter().all(|found| found.repaired), "{made:#?}");
+            let effects = [
+                "make the roles of \"shop\"",
+                "create database \"shop\"",
+                "open database \"shop\"",
+                "grant inside \"shop\"",
+            ];
+            assert_eq!(*passed.0.lock().expect("no panic"), effects);
+            let left = world.observe(&desired, 1).await.expect("it is there");
+            assert!(left.is_empty(), "{version} {admin:?}: {left:#?}");
+        }
+    }
+}
+
+/// A birth looks only for what it can have brought along, so it must see that there is more.
+#[tokio::test]
+async fn what_a_template_brings_along_is_seen() {
+    let world = World::start(ANY, As::Superuser);
+    world.server.psql(
+        "postgres",
+        "ALTER DATABASE template0 ALLOW_CONNECTIONS true",
+    );
+    world.server.psql(
+        "template0",
+        "CREATE TABLE public.brought (id int); GRANT SELECT ON public.brought TO PUBLIC;
+         CREATE SCHEMA guest; ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO PUBLIC",
+    );
+    let desired = database("shop");
+    world.reserve(&desired, 1).await.expect("the name is free");
+    let made = world.apply(&desired, 1).await.expect("it is made");
+    let left: Vec<_> = made.iter().filter(|found| !found.repaired).collect();
+    let keys: Vec<&str> = left.iter().map(|found| found.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "owner.foreign:guest:postgres",
+            "owner.foreign:public.brought:postgres"
+        ]
+    );
+    let again = world.observe(&desired, 1).await.expect("it is there");
+    assert_eq!(again.iter().collect::<Vec<_>>(), left);
 }
 
 fn check_levels(world: &World) {

@@ -136,6 +136,11 @@ pub(crate) enum On {
 }
 
 impl Action {
+    /// Its statement holds a verifier.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self, Self::SetPassword { .. })
+    }
+
     /// The difference as found, not yet repaired.
     pub(crate) fn difference(&self, database: &str) -> Difference {
         let (key, message) = self.words(database);
