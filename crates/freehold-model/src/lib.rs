@@ -16,6 +16,7 @@ pub mod kinds;
 mod name;
 mod resource;
 mod secret;
+pub mod trace;
 
 pub use ambient::{Clock, Entropy, SystemClock, SystemEntropy};
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions};

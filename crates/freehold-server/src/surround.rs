@@ -9,12 +9,15 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use freehold_model::{Code, Error, Uid};
+use freehold_model::{
+    Code, Error, Uid,
+    trace::{self, Role, TraceParent},
+};
 use futures::FutureExt;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::Instrument;
 
-use crate::{App, failure, failure::Refusal, request::RequestId, routes};
+use crate::{App, failure, failure::Refusal, request::RequestId, routes, telemetry::known};
 
 pub(crate) fn wrap(router: Router<App>, app: App) -> Router {
     router
@@ -48,12 +51,25 @@ async fn around(State(app): State<App>, mut request: Request, next: Next) -> Res
     let method = request.method().clone();
     let route = route_of(&request);
     let span = tracing::info_span!(
-        "request", %request_id, %method, route, subject = tracing::field::Empty
+        "request",
+        %request_id,
+        %method,
+        route,
+        subject = tracing::field::Empty,
+        status = tracing::field::Empty,
+        otel.name = tracing::field::Empty,
+        otel.kind = tracing::field::Empty,
     );
+    // Whoever watches the server asks every few seconds and wants to see anything but itself.
+    if !routes::PLATFORM.contains(&&*route) {
+        let named = format!("{} {route}", known(&method));
+        trace::begin(&span, Role::Server, &named, caller_trace(&request).as_ref());
+    }
     let open = app.telemetry.request_begins();
     let response = async {
         let response = admit(&app, request, next, &route).await;
         let response = failure::write_body(response, &request_id);
+        tracing::Span::current().record("status", response.status().as_u16());
         tracing::debug!(
             status = response.status().as_u16(),
             milliseconds = started.elapsed().as_millis(),
@@ -74,6 +90,16 @@ fn route_of(request: &Request) -> String {
     match request.extensions().get::<MatchedPath>() {
         Some(path) => path.as_str().to_owned(),
         None => "none".to_owned(),
+    }
+}
+
+/// The trace that the caller's own work belongs to.
+fn caller_trace(request: &Request) -> Option<TraceParent> {
+    let mut values = request.headers().get_all("traceparent").iter();
+    match (values.next(), values.next()) {
+        (Some(only), None) => TraceParent::parse(only.to_str().ok()?),
+        // Two say nothing.
+        _ => None,
     }
 }
 

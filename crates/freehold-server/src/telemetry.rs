@@ -79,17 +79,20 @@ impl Telemetry {
         status: StatusCode,
         took: Duration,
     ) {
-        // A client may invent methods; each would be a metric of its own.
-        let method = match method.as_str() {
-            known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
-            _ => "OTHER",
-        };
-        let method = method.to_owned();
+        let method = known(method).to_owned();
         let route = route.to_owned();
         let status = status.as_str().to_owned();
         counter!(REQUESTS, "method" => method.clone(), "route" => route.clone(), "status" => status)
             .increment(1);
         histogram!(DURATION, "method" => method, "route" => route).record(took.as_secs_f64());
+    }
+}
+
+/// A client may invent methods; each would be a metric, and a name of a span, of its own.
+pub(crate) fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => known,
+        _ => "OTHER",
     }
 }
 

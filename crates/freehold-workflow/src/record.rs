@@ -127,6 +127,9 @@ pub struct OperationRecord {
     /// Fresh for every save by a worker. A worker that did not hear whether its save took hold
     /// finds out by it.
     pub save: String,
+    /// The span that asked for it, as the W3C header `traceparent` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_parent: Option<String>,
     /// What a newer version keeps here and this one does not know.
     #[serde(flatten)]
     pub unknown: Map<String, Json>,

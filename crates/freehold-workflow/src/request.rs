@@ -6,6 +6,7 @@
 use freehold_model::{
     OperationId, ResourceKey, Uid,
     kinds::{OperationEvent, OperationPhase},
+    trace,
 };
 use freehold_store::{
     ApplyOutcome, Batch, CollectionName, Error, ErrorKind, Key, PutMode, Value, Write,
@@ -133,6 +134,7 @@ impl Operations {
             cancellation: None,
             sequence: 1,
             save: nonce(&*self.entropy),
+            trace_parent: trace::current().map(|parent| parent.to_string()),
             unknown: serde_json::Map::new(),
         };
         let event = EventRecord {

@@ -6,12 +6,17 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use freehold_model::{Clock, Entropy, Gate, OperationId, Uid, kinds::OperationPhase};
+use freehold_model::{
+    Clock, Entropy, Gate, OperationId, Uid,
+    kinds::OperationPhase,
+    trace::{self, Role, TraceParent},
+};
 use freehold_store::StoreHandle;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, field};
 
 use crate::{
     Cancel, Next, OperationRecord, Progress, RunnerConfig, StepContext, StepError, Transition,
@@ -104,6 +109,7 @@ async fn drive_held(shared: &Shared, assignment: &Assignment, held: &Held) -> Dr
             return Drive::StoreTrouble;
         }
     };
+    let span = span_of(&saver.record, held.epoch());
     let mut worker = Worker {
         shared,
         assignment,
@@ -112,7 +118,24 @@ async fn drive_held(shared: &Shared, assignment: &Assignment, held: &Held) -> Dr
         cancelled,
         conflicts: 0,
     };
-    worker.run().await
+    worker.run().instrument(span).await
+}
+
+/// The time from taking the target's lease to giving it back, in the trace of whoever asked.
+fn span_of(record: &OperationRecord, epoch: u64) -> Span {
+    let span = tracing::info_span!(
+        "operation",
+        operation = %record.id,
+        verb = record.verb,
+        target = %record.target,
+        epoch,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+    );
+    let asked = record.trace_parent.as_deref().and_then(TraceParent::parse);
+    let name = format!("operation {}", record.verb);
+    trace::begin(&span, Role::Consumer, &name, asked.as_ref());
+    span
 }
 
 struct Worker<'a> {
@@ -241,10 +264,23 @@ impl Worker<'_> {
         let (verb, state) = (self.assignment.operation.verb(), record.state_name.clone());
         let point = format!("step {verb} {state}");
         let began = Instant::now();
+        let span = tracing::info_span!(
+            "step",
+            state,
+            attempt = record.attempts + 1,
+            outcome = field::Empty,
+            otel.name = field::Empty,
+            otel.kind = field::Empty,
+        );
+        trace::begin(&span, Role::Internal, &point, None);
         let ran = match self.shared.gate.before(point.as_str()).await {
-            Ok(()) => self.run_step(timeout, &point).await,
+            Ok(()) => {
+                let step = self.run_step(timeout, &point);
+                step.instrument(span.clone()).await
+            }
             Err(fault) => Ran::Finished(Err(fault.into())),
         };
+        span.record("outcome", outcome_label(&ran));
         meters::step(verb, &state, outcome_label(&ran), began.elapsed());
         match ran {
             Ran::Finished(Ok(next)) => Ok(change_of(next)),

@@ -16,11 +16,10 @@ mod output;
 mod session;
 mod settings;
 mod tables;
+mod traces;
 mod units;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use crate::{
     arguments::{Cli, Command},
@@ -31,7 +30,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let surroundings = Surroundings::of_process();
     let output = Output::of_process(&cli.global, &surroundings);
     let outcome = start(cli, &surroundings, &output);

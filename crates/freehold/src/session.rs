@@ -6,7 +6,7 @@ use freehold_api::{
     Whoami,
     client::{Client, DatabasePath},
 };
-use freehold_model::{Clock, Kind, Name, ResourceKey, Scope, SystemClock};
+use freehold_model::{Clock, Kind, Name, ResourceKey, Scope, SystemClock, trace::TraceParent};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
@@ -54,7 +54,10 @@ impl Session {
                         .hint("Log in with `freehold login`, or set FREEHOLD_TOKEN."));
                 };
                 let ca = settings.ca_pem()?;
-                let client = Client::new(&settings.server, Some(token.clone()), ca.as_deref())?;
+                // Whoever runs the program inside a span of its own says so in this variable.
+                let parent = settings.surroundings.get("TRACEPARENT");
+                let client = Client::new(&settings.server, Some(token.clone()), ca.as_deref())?
+                    .within_trace(parent.and_then(TraceParent::parse));
                 if client.is_clear_text() {
                     self.output.warn(format!(
                         "the token travels unencrypted to {}; use https",

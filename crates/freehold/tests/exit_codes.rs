@@ -165,3 +165,32 @@ fn a_new_migration_is_named_after_the_ones_that_are_there() {
     assert_eq!(new(&["add email"]), "m/V2__add_email.sql");
     assert!(home.path().join("m/V2__add_email.sql").is_file());
 }
+
+/// Scripts and containers unset a variable by leaving it empty.
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let server = silent_server();
+    let variables = [
+        "FREEHOLD_TOKEN_FILE",
+        "FREEHOLD_CA",
+        "FREEHOLD_CONFIG",
+        "FREEHOLD_CONTEXT",
+        "FREEHOLD_ENV",
+        "FREEHOLD_TEAM",
+        "FREEHOLD_OUTPUT",
+    ];
+    for variable in variables {
+        let settings = [
+            (variable, ""),
+            ("FREEHOLD_SERVER", &server),
+            ("FREEHOLD_TOKEN", "t"),
+        ];
+        // It gets as far as the server, which is not there.
+        let (code, out, err) = run(&["get", "environments"], &settings);
+        assert_eq!(code, 6, "{variable}: {out}{err}");
+        assert!(!err.contains(variable), "{err}");
+    }
+    // An empty flag is somebody's mistake.
+    let (code, _, err) = run(&["get", "environments", "--token-file", ""], &[]);
+    assert_eq!(code, 2, "{err}");
+}

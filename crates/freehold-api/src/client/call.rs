@@ -92,6 +92,9 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
+        if let Some(parent) = &self.trace_parent {
+            request = request.header("traceparent", parent.as_str());
+        }
         request
     }
 

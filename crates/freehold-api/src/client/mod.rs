@@ -19,7 +19,7 @@ mod watch;
 
 use std::time::Duration;
 
-use freehold_model::Secret;
+use freehold_model::{Secret, trace::TraceParent};
 use reqwest::Url;
 
 pub use call::Download;
@@ -41,6 +41,7 @@ pub struct Client {
     http: reqwest::Client,
     address: Url,
     token: Option<Secret>,
+    trace_parent: Option<TraceParent>,
     retry_pause: Duration,
 }
 
@@ -52,20 +53,7 @@ impl Client {
     /// not connect.
     pub fn new(address: &str, token: Option<Secret>, ca: Option<&[u8]>) -> Result<Self> {
         let address = parse_address(address)?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("freehold/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_backend_preconfigured(match address.scheme() {
-                "https" => tls::configuration(ca)?,
-                // Redirects are not followed, so this one trusts nobody and is never used.
-                _ => tls::trusting_nobody()?,
-            });
-        if is_loopback(&address) {
-            // A proxy from the environment cannot reach this machine's loopback.
-            builder = builder.no_proxy();
-        }
+        let builder = http(&address, ca)?.read_timeout(READ_TIMEOUT);
         let http = builder.build().map_err(|source| Error::Config {
             message: "the HTTP client cannot be set up".to_owned(),
             source: Some(source.into()),
@@ -74,8 +62,16 @@ impl Client {
             http,
             address,
             token,
+            trace_parent: None,
             retry_pause: Duration::from_millis(200),
         })
+    }
+
+    /// Sends the caller's span with every request, so that the server's work shows in its trace.
+    #[must_use]
+    pub fn within_trace(mut self, parent: Option<TraceParent>) -> Self {
+        self.trace_parent = parent;
+        self
     }
 
     /// The address without a trailing slash, as people write it.
@@ -87,6 +83,26 @@ impl Client {
     pub fn is_clear_text(&self) -> bool {
         self.address.scheme() == "http" && !is_loopback(&self.address)
     }
+}
+
+/// A connection pool to one address as Freehold sets it up: no process-wide TLS provider, no
+/// redirects, no proxy before this machine. `ca` as in [`Client::new`].
+pub fn http(address: &Url, ca: Option<&[u8]>) -> Result<reqwest::ClientBuilder> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("freehold/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_backend_preconfigured(match address.scheme() {
+            "https" => tls::configuration(ca)?,
+            // Redirects are not followed, so this one trusts nobody and is never used.
+            _ => tls::trusting_nobody()?,
+        });
+    // A proxy from the environment cannot reach this machine's loopback.
+    Ok(if is_loopback(address) {
+        builder.no_proxy()
+    } else {
+        builder
+    })
 }
 
 impl std::fmt::Debug for Client {

@@ -24,6 +24,7 @@ use freehold_workflow::{NewOperation, Pass, PassError};
 use futures::{StreamExt, stream};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
@@ -251,15 +252,22 @@ async fn visit_instance(
 ) -> Result<()> {
     let found: Option<Instance> = control.records.by_uid(Kind::Instance, instance).await?;
     let Some(instance) = found else { return Ok(()) };
-    let surveyed = survey(control, &instance).await;
+    let span = super::pass("visit databases", &instance);
+    let visits = visit_databases(control, visits, &instance, due);
+    visits.instrument(span).await;
+    Ok(())
+}
+
+async fn visit_databases(control: &Control, visits: &Visits, instance: &Instance, due: Vec<Due>) {
+    let surveyed = survey(control, instance).await;
     if let Err(trouble) = &surveyed {
-        control.engines.note(&instance, trouble).await;
+        control.engines.note(instance, trouble).await;
     }
     let surveyed = &surveyed;
-    let instance = &instance;
     stream::iter(due)
         .for_each_concurrent(DATABASES_AT_ONCE, |due| async move {
-            let visit = visit(control, instance, surveyed, &due);
+            let span = super::part("visit database", &due.key);
+            let visit = visit(control, instance, surveyed, &due).instrument(span);
             let mut fenced = false;
             let trouble = match tokio::time::timeout(VISIT_LIMIT, visit).await {
                 Ok(Ok(Visit::Done { trouble })) => trouble,
@@ -284,7 +292,6 @@ async fn visit_instance(
             visits.lock().await.insert(due.uid, visited);
         })
         .await;
-    Ok(())
 }
 
 async fn survey(control: &Control, instance: &Instance) -> Result<(Connected, Survey), Trouble> {

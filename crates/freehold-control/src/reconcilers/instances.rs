@@ -11,6 +11,7 @@ use freehold_store::Range;
 use jiff::Timestamp;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
@@ -60,12 +61,14 @@ async fn round(control: &Control, looked: &Looked, lanes: &mut Lanes) -> Result<
         }
         let (control, instance) = (control.clone(), instance.clone());
         let all = instances.clone();
-        lanes.start(uid, async move {
+        let span = super::pass("look at instance", &instance);
+        let look = async move {
             if let Err(error) = look(&control, &instance, &all).await {
                 let name = &instance.metadata.name;
                 tracing::warn!(instance = %name, %error, "an instance's status could not be saved");
             }
-        });
+        };
+        lanes.start(uid, look.instrument(span));
     }
     Ok(())
 }

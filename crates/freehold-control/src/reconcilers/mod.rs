@@ -7,9 +7,15 @@ mod lanes;
 
 use std::time::Duration;
 
+use freehold_model::{
+    ResourceKey,
+    kinds::Instance,
+    trace::{self, Role},
+};
 use freehold_store::CollectionName;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Span, field};
 
 use self::lanes::Lanes;
 use crate::start::Control;
@@ -20,6 +26,31 @@ pub(crate) fn concerns(collection: &CollectionName) -> bool {
         collection.as_str(),
         "instances" | "classes" | "databases" | "accesses" | "claims"
     )
+}
+
+/// The span of work on one instance, which nobody asked for and which begins a trace of its own.
+fn pass(name: &str, instance: &Instance) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "pass",
+        instance = %instance.metadata.name,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+    );
+    trace::begin(&span, Role::Internal, name, None);
+    span
+}
+
+/// The span of a pass's work on one database.
+fn part(name: &str, database: &ResourceKey) -> Span {
+    let span = tracing::info_span!(
+        "visit",
+        %database,
+        otel.name = field::Empty,
+        otel.kind = field::Empty,
+    );
+    trace::begin(&span, Role::Internal, name, None);
+    span
 }
 
 /// What a reconciler waits for between two rounds.

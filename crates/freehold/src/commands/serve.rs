@@ -13,12 +13,15 @@ use freehold_server::{Limits, Server, Telemetry, TlsFiles};
 use freehold_store::{PostgresStore, SqliteStore, StoreHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     failure::{Exit, Failure, Outcome},
     session::Session,
     settings::{LogFormat, ServerOverrides, ServerSettings, StoreChoice, Surroundings, store_url},
+    traces::Traces,
 };
 
 /// Run a server
@@ -44,6 +47,14 @@ pub(crate) struct Args {
     /// What to log, e.g. `info,freehold_control=debug` [default: info]
     #[arg(long, env = "FREEHOLD_LOG", value_name = "FILTER", hide_env = true)]
     log: Option<String>,
+    /// Collector of OpenTelemetry that traces go to, by OTLP over HTTP, e.g. `http://127.0.0.1:4318`
+    #[arg(
+        long,
+        env = "FREEHOLD_TRACES_ENDPOINT",
+        value_name = "URL",
+        hide_env = true
+    )]
+    traces_endpoint: Option<String>,
 }
 
 /// How long reconcilers and operations may take to save where they are.
@@ -55,24 +66,40 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
         data_dir: args.data_dir,
         log_format: args.log_format,
         log_filter: args.log,
+        traces_endpoint: args.traces_endpoint,
     };
     let settings = ServerSettings::resolve(&session.settings, overrides)?;
-    log_to_standard_error(&settings)?;
+    let name = own_name(&settings);
+    let traces = match &settings.traces {
+        Some(collector) => Some(Traces::start(collector, &name)?),
+        None => None,
+    };
+    log_to_standard_error(&settings, traces.as_ref())?;
+    let outcome = start(&settings, name, session).await;
+    // Somebody who asks twice to stop waits for nothing.
+    let at_once = matches!(&outcome, Err(failure) if failure.exit == Exit::Interrupted);
+    if let (Some(traces), false) = (traces, at_once) {
+        traces.stop().await;
+    }
+    outcome
+}
+
+async fn start(settings: &ServerSettings, name: String, session: &Session) -> Outcome {
     make_data_dir(&settings.data_dir, &session.settings.surroundings)?;
     let clock = session.clock();
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let store = open_store(&settings, &clock, &entropy).await?;
-    let started =
-        Control::start(store, clock.clone(), entropy.clone(), options(&settings)?).await?;
+    let store = open_store(settings, &clock, &entropy).await?;
+    let options = options(settings, name)?;
+    let started = Control::start(store, clock.clone(), entropy.clone(), options).await?;
     let server = Server::bind(
-        server_options(&settings),
+        server_options(settings),
         started.control.clone(),
         clock,
         entropy,
         Telemetry::install()?,
     )
     .await?;
-    announce(session, &settings, &started, &server);
+    announce(session, settings, &started, &server);
     serve(started.control, server).await
 }
 
@@ -127,21 +154,23 @@ fn ended_early(what: &str, ended: Result<(), tokio::task::JoinError>) -> Failure
     }
 }
 
-fn log_to_standard_error(settings: &ServerSettings) -> Outcome {
+fn log_to_standard_error(settings: &ServerSettings, traces: Option<&Traces>) -> Outcome {
     let filter = EnvFilter::try_new(&settings.log_filter).map_err(|e| {
         Failure::usage(format!("{:?} is not a log filter", settings.log_filter))
             .because(&e)
             .hint("Write it like info or info,freehold_control=debug.")
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let installed = match settings.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match settings.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
+            .with_filter(filter)
+            .boxed(),
     };
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![lines];
+    layers.extend(traces.map(Traces::layer));
+    let installed = tracing_subscriber::registry().with(layers).try_init();
     installed.map_err(|e| Failure::failed(format!("logging cannot be set up: {e}")))
 }
 
@@ -205,17 +234,21 @@ pub(crate) async fn open_store(
     }
 }
 
-fn options(settings: &ServerSettings) -> Outcome<Options> {
-    let program = std::env::current_exe()
-        .map_err(|e| Failure::failed("this program's own file cannot be found").because(&e))?;
-    let name = settings.name.clone().unwrap_or_else(|| {
+/// This server's name among several on one store.
+fn own_name(settings: &ServerSettings) -> String {
+    settings.name.clone().unwrap_or_else(|| {
         let host = rustix::system::uname();
         format!(
             "{}:{}",
             host.nodename().to_string_lossy(),
             std::process::id()
         )
-    });
+    })
+}
+
+fn options(settings: &ServerSettings, name: String) -> Outcome<Options> {
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::failed("this program's own file cannot be found").because(&e))?;
     let mut options = Options::new(name, settings.data_dir.clone(), program);
     if let Some(key) = &settings.key {
         options.key = key.parse::<KeySource>()?;

@@ -35,6 +35,8 @@ pub(crate) const KEYS: &[&str] = &[
     "server.store.sqlite",
     "server.tls.certificate",
     "server.tls.key",
+    "server.traces.endpoint",
+    "server.traces.service_name",
     "server.workers",
 ];
 
@@ -69,6 +71,7 @@ pub(crate) struct ServerSection {
     pub store: StoreSection,
     pub tls: Option<TlsSection>,
     pub log: LogSection,
+    pub traces: TracesSection,
     pub workers: Option<usize>,
     pub reconcile_interval_seconds: Option<u64>,
     pub drift_interval_seconds: Option<u64>,
@@ -95,6 +98,14 @@ pub(crate) struct TlsSection {
 pub(crate) struct LogSection {
     pub format: Option<super::LogFormat>,
     pub filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TracesSection {
+    /// The collector's address without a path: `/v1/traces` is appended.
+    pub endpoint: Option<String>,
+    pub service_name: Option<String>,
 }
 
 impl ConfigFile {

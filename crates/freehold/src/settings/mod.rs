@@ -20,7 +20,7 @@ use freehold_model::{Name, Secret};
 pub(crate) use contexts::{Context, Contexts, write_private};
 pub(crate) use directories::Directories;
 pub(crate) use file::ConfigFile;
-pub(crate) use server::{LogFormat, ServerOverrides, ServerSettings, StoreChoice};
+pub(crate) use server::{LogFormat, ServerOverrides, ServerSettings, StoreChoice, TraceSettings};
 
 use crate::{
     arguments::Global,

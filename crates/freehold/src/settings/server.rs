@@ -9,7 +9,7 @@ use std::{
 use freehold_model::{Name, kinds::SecretReference};
 use serde::Deserialize;
 
-use super::Settings;
+use super::{Settings, Surroundings, file::TracesSection};
 use crate::failure::{Failure, Outcome};
 
 pub(crate) const DEFAULT_PORT: u16 = 7440;
@@ -29,6 +29,20 @@ pub(crate) struct ServerOverrides {
     pub data_dir: Option<PathBuf>,
     pub log_format: Option<LogFormat>,
     pub log_filter: Option<String>,
+    pub traces_endpoint: Option<String>,
+}
+
+/// To which collector spans go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TraceSettings {
+    /// Where they are posted to, path included.
+    pub endpoint: String,
+    /// Absent when the standard variables give one.
+    pub service_name: Option<String>,
+    /// Spans that wait to be sent; more are dropped.
+    pub queue_spans: usize,
+    /// How long a span waits for others to be sent with.
+    pub delay: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +66,8 @@ pub(crate) struct ServerSettings {
     pub tls: Option<(PathBuf, PathBuf)>,
     pub log_format: LogFormat,
     pub log_filter: String,
+    /// Absent: nobody is told.
+    pub traces: Option<TraceSettings>,
     pub workers: Option<usize>,
     pub reconcile_interval: Option<Duration>,
     pub drift_interval: Option<Duration>,
@@ -103,10 +119,61 @@ impl ServerSettings {
                 .log_filter
                 .or_else(|| section.log.filter.clone())
                 .unwrap_or_else(|| "info".to_owned()),
+            traces: TraceSettings::resolve(
+                overrides.traces_endpoint.as_deref(),
+                &section.traces,
+                &settings.surroundings,
+            ),
             workers: section.workers,
             reconcile_interval: seconds(section.reconcile_interval_seconds),
             drift_interval: seconds(section.drift_interval_seconds),
             data_dir,
         })
     }
+}
+
+impl TraceSettings {
+    /// A flag or `FREEHOLD_TRACES_ENDPOINT`, then OpenTelemetry's own variables, then the file. The
+    /// variables that name headers, time limits, samplers and resources are read by the library.
+    fn resolve(
+        named: Option<&str>,
+        section: &TracesSection,
+        surroundings: &Surroundings,
+    ) -> Option<Self> {
+        // Set and empty means not set, in all of OpenTelemetry's variables.
+        let variable = |name: &str| surroundings.get(name).filter(|value| !value.is_empty());
+        let says = |name: &str, word: &str| {
+            variable(name).is_some_and(|value| value.eq_ignore_ascii_case(word))
+        };
+        if says("OTEL_SDK_DISABLED", "true") || says("OTEL_TRACES_EXPORTER", "none") {
+            return None;
+        }
+        let with_path = |base: &str| format!("{}/v1/traces", base.trim_end_matches('/'));
+        let endpoint = named
+            .filter(|named| !named.is_empty())
+            .map(with_path)
+            .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").map(str::to_owned))
+            .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT").map(with_path))
+            .or_else(|| section.endpoint.as_deref().map(with_path))?;
+        let named_elsewhere = variable("OTEL_SERVICE_NAME").is_some()
+            || variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(|all| {
+                all.split(',')
+                    .any(|one| one.trim().starts_with("service.name="))
+            });
+        let service_name = section.service_name.clone();
+        let service_name = service_name.unwrap_or_else(|| "freehold".to_owned());
+        Some(Self {
+            endpoint,
+            service_name: (!named_elsewhere).then_some(service_name),
+            queue_spans: parsed(variable("OTEL_BSP_MAX_QUEUE_SIZE")).unwrap_or(2048),
+            delay: Duration::from_millis(
+                parsed(variable("OTEL_BSP_SCHEDULE_DELAY")).unwrap_or(1000),
+            ),
+        })
+    }
+}
+
+/// A number that cannot be read is as good as none: what watches a server must not keep it from starting.
+fn parsed<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
+    text?.trim().parse().ok()
 }

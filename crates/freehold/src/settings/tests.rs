@@ -177,7 +177,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest() {
     );
     assert_eq!(
         parse("[server.tsl]\nkey = 'x'\n"),
-        "f.toml:1: there is no key `server.tsl` | Known keys: client.ca, client.env, client.server, client.team, server.data_dir, server.drift_interval_seconds, server.environment, server.key, server.listen, server.log.filter, server.log.format, server.name, server.reconcile_interval_seconds, server.store.postgres, server.store.postgres_ca, server.store.sqlite, server.tls.certificate, server.tls.key, server.workers."
+        "f.toml:1: there is no key `server.tsl` | Known keys: client.ca, client.env, client.server, client.team, server.data_dir, server.drift_interval_seconds, server.environment, server.key, server.listen, server.log.filter, server.log.format, server.name, server.reconcile_interval_seconds, server.store.postgres, server.store.postgres_ca, server.store.sqlite, server.tls.certificate, server.tls.key, server.traces.endpoint, server.traces.service_name, server.workers."
     );
     assert!(parse("[client]\nteam = 'No Name'\n").contains("is not a name"));
     assert!(parse("[client\n").starts_with("f.toml: "));
@@ -203,6 +203,7 @@ fn every_known_key_is_read() {
         log = { filter = 'debug', format = 'json' }
         store = { postgres = 'env:U', postgres_ca = '/ca', sqlite = '/s' }
         tls = { certificate = '/c', key = '/k' }
+        traces = { endpoint = 'http://c:4318', service_name = 'fh' }
     ";
     let file = ConfigFile::parse(text, Path::new("f.toml")).unwrap();
     assert_eq!(file.server.log.format, Some(LogFormat::Json));

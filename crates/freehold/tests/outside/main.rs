@@ -16,6 +16,8 @@ mod demo;
 mod deaths;
 mod first_start;
 mod plant;
+mod postgres_tls;
 mod restore;
 mod secrets;
 mod tls;
+mod traces;

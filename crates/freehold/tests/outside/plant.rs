@@ -167,8 +167,13 @@ pub(crate) fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 
 impl Plant {
     pub(crate) fn new() -> Self {
+        Self::on(Server::start())
+    }
+
+    /// A plant around a server of the test's own making.
+    pub(crate) fn on(pg: Server) -> Self {
         let plant = Self {
-            pg: Server::start(),
+            pg,
             home: tempfile::tempdir().unwrap(),
         };
         fs::write(plant.path("pg-password"), plant.pg.superuser_password()).unwrap();
@@ -215,6 +220,17 @@ impl Plant {
     }
 
     pub(crate) fn serve_at(&self, listen: &str, data_dir: &str, more: &[&str]) -> Serving {
+        self.serve_with(listen, data_dir, more, &[])
+    }
+
+    /// Starts a server that finds these variables set.
+    pub(crate) fn serve_with(
+        &self,
+        listen: &str,
+        data_dir: &str,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Serving {
         let data = self.path(data_dir);
         let arguments = [
             &[
@@ -229,6 +245,7 @@ impl Plant {
         .concat();
         let mut child = self
             .command(&arguments)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
