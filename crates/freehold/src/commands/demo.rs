@@ -18,9 +18,10 @@ use crate::{
 /// See the product at work on servers of its own, each step explained and checked
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needs PostgreSQL's programs, on Debian the packages postgresql and postgresql-client. Uses free ports
-and a directory of its own, and leaves your servers and settings alone. All of it is gone at the end.
-With `-o json` the story goes to standard error and a summary of its checks to standard output.
+Needs PostgreSQL's programs, on Debian the packages postgresql and postgresql-client. Uses
+free ports and a directory of its own, leaves your servers and settings alone, and removes
+everything at its end. With `-o json` the story goes to standard error, and a summary of its
+checks to standard output.
 
 Examples:
   freehold demo                        stays up after the last step, until Ctrl-C

@@ -1,7 +1,9 @@
+mod ready;
+
 use std::{fmt::Write as _, time::Duration};
 
 use freehold_api::{Applied, ApplyOutcome, ApplyReport, ApplyRequest, client};
-use freehold_model::{ConditionStatus, ConditionType, Kind, Name, Resource, ResourceKey};
+use freehold_model::{Name, ResourceKey};
 
 use super::{
     explain,
@@ -9,11 +11,10 @@ use super::{
 };
 use crate::{
     arguments::Format,
-    failure::{Exit, Failure, Outcome},
+    failure::{Exit, Outcome},
     follow::{self, Show},
     output::Tone,
     session::Session,
-    tables::Observed,
 };
 
 /// Declare resources: all manifests are accepted together, or none
@@ -157,6 +158,7 @@ pub(crate) fn diff_line(line: &str, paint: &dyn Fn(Tone, &str) -> String) -> Str
 
 /// Operations first, as they come; then the conditions of what has any.
 async fn wait(report: &ApplyReport, limit: Duration, session: &Session) -> Outcome {
+    let waiting = ready::Waiting::default();
     let work = async {
         for applied in &report.applied {
             if let Some(operation) = applied.operation {
@@ -165,72 +167,21 @@ async fn wait(report: &ApplyReport, limit: Duration, session: &Session) -> Outco
         }
         for applied in &report.applied {
             if applied.outcome != ApplyOutcome::Pruned {
-                ready(&applied.key, session).await?;
+                ready::ready(&applied.key, &waiting, session).await?;
             }
         }
         Ok(())
     };
     match tokio::time::timeout(limit, work).await {
         Ok(outcome) => outcome,
-        Err(_) => {
-            let message = format!("not everything was ready within {} s", limit.as_secs());
-            Err(Failure::new(Exit::Unavailable, message).hint(
-                "It goes on without us: `freehold get databases`, and `freehold describe` for the reasons.",
-            ))
-        }
+        Err(_) => Err(waiting.out_of_time(limit)),
     }
-}
-
-const POLL_INTERVAL: Duration = Duration::from_millis(300);
-
-async fn ready(key: &ResourceKey, session: &Session) -> Outcome {
-    if !matches!(key.kind, Kind::Database | Kind::Access | Kind::Instance) {
-        return Ok(());
-    }
-    let bar = session.output.progress(format!("waiting for {key}"));
-    loop {
-        let resource = session.client().await?.resource_get(key).await?;
-        let (is_ready, why) = readiness(&resource);
-        bar.set_message(format!("waiting for {key}: {why}"));
-        if is_ready {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-        let pause = tokio::time::sleep(POLL_INTERVAL);
-        if follow::unless_interrupted(pause).await.is_none() {
-            bar.finish_and_clear();
-            session.output.note(format!(
-                "It goes on without us: `freehold describe {} {}`.",
-                key.kind.as_str().to_ascii_lowercase(),
-                key.name
-            ));
-            return Err(Failure::silent(Exit::Interrupted));
-        }
-    }
-}
-
-/// Whether the present generation is ready, and what is said about it.
-fn readiness(resource: &Resource) -> (bool, String) {
-    let status = Observed::of(resource);
-    let Some(condition) = status.conditions.get(ConditionType::Ready) else {
-        return (false, "not looked at yet".to_owned());
-    };
-    let current = condition
-        .observed_generation
-        .max(status.observed_generation)
-        >= resource.metadata.generation;
-    let why = if condition.message.is_empty() {
-        condition.reason.clone()
-    } else {
-        condition.message.clone()
-    };
-    (current && condition.status == ConditionStatus::True, why)
 }
 
 #[cfg(test)]
 mod tests {
     use freehold_api::{Candidate, Explanation};
-    use serde_json::json;
+    use freehold_model::Kind;
 
     use super::*;
 
@@ -272,28 +223,5 @@ mod tests {
           INSTANCE  FITS  SCORE  REASONS
           pg-1      yes      40  room for 3 more
         ");
-    }
-
-    #[test]
-    fn ready_means_ready_for_what_was_just_applied() {
-        let resource = |generation: u64, observed: u64, status: &str| -> Resource {
-            serde_json::from_value(json!({
-                "apiVersion": "freehold.dev/v1alpha1",
-                "kind": "Database",
-                "metadata": {"name": "orders", "generation": generation},
-                "spec": {},
-                "status": {
-                    "observedGeneration": observed,
-                    "conditions": [{
-                        "type": "Ready", "status": status, "reason": "R", "message": "m",
-                        "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": observed,
-                    }],
-                },
-            }))
-            .unwrap()
-        };
-        assert!(readiness(&resource(2, 2, "True")).0);
-        assert!(!readiness(&resource(2, 1, "True")).0);
-        assert!(!readiness(&resource(1, 1, "Unknown")).0);
     }
 }
