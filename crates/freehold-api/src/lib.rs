@@ -15,7 +15,7 @@ mod operation;
 mod resource;
 
 pub use audit::{AuditEntry, AuditList, AuditQuery};
-pub use binding::{BindingRead, BindingSecret};
+pub use binding::{BindingRead, BindingSecret, BindingTarget, FileBinding, ServerBinding};
 pub use failure::{Failure, FailureBody};
 pub use identity::{
     TokenCreate, TokenCreated, TokenKind, TokenList, TokenView, VersionInfo, Whoami,

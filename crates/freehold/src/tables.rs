@@ -164,7 +164,7 @@ fn particular(kind: Kind) -> (Columns, Columns) {
             vec![("LOGIN", |r, _| {
                 read::<Binding>(r)
                     .and_then(|b| b.status)
-                    .map(|s| s.username)
+                    .and_then(|s| s.username)
                     .unwrap_or_default()
             })],
         ),
@@ -366,7 +366,7 @@ fn binding() -> Columns {
         ("ADDRESS", |r, _| {
             read::<Binding>(r)
                 .and_then(|b| b.status)
-                .map(|s| format!("{}:{}", s.host, s.port))
+                .map(|s| s.address)
                 .unwrap_or_default()
         }),
     ]

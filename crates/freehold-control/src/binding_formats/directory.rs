@@ -17,18 +17,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Credentials;
+use freehold_api::BindingTarget;
+
+use super::Forms as _;
 
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_new";
 const LOCK: &str = "..lock";
 const VERSION: &str = "..v";
 
-/// Writes one file per key of [`Credentials::keys`] below `directory`, which is made when it is not
+/// Writes one file per key of [`Forms::keys`](super::Forms::keys) below `directory`, which is made when it is not
 /// there: folders 0700, files 0600. Blocks while another process writes the same directory.
 ///
 /// Fails with `AlreadyExists` when a file that is not ours has the name of a key.
-pub fn write_directory(directory: &Path, credentials: &Credentials) -> io::Result<()> {
+pub fn write_directory(directory: &Path, binding: &BindingTarget) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -38,7 +40,7 @@ pub fn write_directory(directory: &Path, credentials: &Credentials) -> io::Resul
         .truncate(false)
         .open(directory.join(LOCK))?;
     lock.lock()?;
-    let keys = credentials.keys();
+    let keys = binding.keys();
     for key in keys.keys() {
         refuse_foreign(&directory.join(key))?;
     }

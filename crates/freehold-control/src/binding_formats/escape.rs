@@ -60,3 +60,21 @@ pub(super) fn variable_name(prefix: Option<&str>, name: &str) -> String {
     }
     full + name
 }
+
+/// A value in a `my.cnf` file: between double quotes, with the escapes that its reader knows.
+pub(super) fn option_value(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '\\' => quoted.push_str("\\\\"),
+            '"' => quoted.push_str("\\\""),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{8}' => quoted.push_str("\\b"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -2,21 +2,27 @@ use std::{
     collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
 };
 
+use freehold_api::{FileBinding, ServerBinding};
+use freehold_model::kinds::Slot;
 use proptest::prelude::*;
 
 use super::*;
 
-fn credentials() -> Credentials {
-    Credentials {
-        kind: "postgresql".to_owned(),
+fn credentials() -> ServerBinding {
+    ServerBinding {
         host: "db.example".to_owned(),
         port: 5432,
         database: "shop_main".to_owned(),
         username: "shop_main_a".to_owned(),
         password: Secret::new("hunter2"),
         sslmode: "verify-full".to_owned(),
-        ca: None,
+        certificates: None,
+        slot: Slot::A,
     }
+}
+
+fn on_postgres(server: &ServerBinding) -> BindingTarget {
+    BindingTarget::Postgresql(server.clone())
 }
 
 /// Texts that end fields in one form or another.
@@ -29,7 +35,7 @@ fn hostile() -> impl Strategy<Value = String> {
     ]
 }
 
-fn any_credentials() -> impl Strategy<Value = Credentials> {
+fn any_credentials() -> impl Strategy<Value = ServerBinding> {
     let host = prop_oneof![
         hostile(),
         Just("::1".to_owned()),
@@ -39,7 +45,7 @@ fn any_credentials() -> impl Strategy<Value = Credentials> {
     ];
     let host = host.prop_filter("a host is not empty", |host| !host.is_empty());
     (host, any::<u16>(), hostile(), hostile(), hostile()).prop_map(
-        |(host, port, database, username, password)| Credentials {
+        |(host, port, database, username, password)| ServerBinding {
             host,
             port,
             database,
@@ -50,9 +56,9 @@ fn any_credentials() -> impl Strategy<Value = Credentials> {
     )
 }
 
-fn without(credentials: &Credentials, characters: &[char]) -> Credentials {
+fn without(credentials: &ServerBinding, characters: &[char]) -> ServerBinding {
     let clean = |text: &str| text.replace(characters, "");
-    Credentials {
+    ServerBinding {
         host: clean(&credentials.host),
         database: clean(&credentials.database),
         username: clean(&credentials.username),
@@ -100,7 +106,7 @@ fn location(text: &str) -> (String, u16, String, BTreeMap<String, String>) {
 proptest! {
     #[test]
     fn a_uri_gives_back_what_went_in(credentials in any_credentials(), ca_path in hostile()) {
-        let uri = credentials.uri_with(Some(&ca_path));
+        let uri = postgres::uri(&credentials, Some(&ca_path));
         let rest = uri.expose().strip_prefix("postgresql://").unwrap();
         prop_assert_eq!(rest.matches('@').count(), 1);
         let (user, rest) = rest.split_once('@').unwrap();
@@ -115,7 +121,7 @@ proptest! {
 
     #[test]
     fn a_jdbc_uri_gives_back_what_went_in(credentials in any_credentials()) {
-        let uri = credentials.jdbc_uri();
+        let uri = postgres::jdbc_uri(&credentials, None);
         let rest = uri.expose().strip_prefix("jdbc:postgresql://").unwrap();
         let (host, port, database, parameters) = location(rest);
         prop_assert_eq!((host, port, database), (credentials.host, credentials.port, credentials.database));
@@ -130,8 +136,8 @@ proptest! {
         let credentials = without(&credentials, &['\0']);
         let plain = !credentials.host.is_empty() && !credentials.host.contains(',');
         prop_assume!(plain && credentials.port > 0);
-        let credentials = Credentials { sslmode: "require".to_owned(), ..credentials };
-        let config: tokio_postgres::Config = credentials.uri().expose().parse().unwrap();
+        let credentials = ServerBinding { sslmode: "require".to_owned(), ..credentials };
+        let config: tokio_postgres::Config = postgres::uri(&credentials, None).expose().parse().unwrap();
         prop_assert_eq!(config.get_user().unwrap_or_default(), &credentials.username);
         prop_assert_eq!(config.get_password().unwrap_or_default(), credentials.password.expose().as_bytes());
         prop_assert_eq!(config.get_dbname().unwrap_or_default(), &credentials.database);
@@ -147,11 +153,11 @@ proptest! {
         let breaks = ['\n', '\r', '\0'];
         let clean = without(&credentials, &breaks);
         if clean != credentials {
-            prop_assert!(credentials.pgpass().is_err());
-            prop_assert!(!credentials.keys().contains_key("pgpass"));
+            prop_assert!(on_postgres(&credentials).pgpass().is_err());
+            prop_assert!(!on_postgres(&credentials).keys().contains_key("pgpass"));
         }
         // As libpq reads it: a backslash takes the meaning from what follows, a colon ends a field.
-        let (line, mut fields) = (clean.pgpass().unwrap(), vec![String::new()]);
+        let (line, mut fields) = (on_postgres(&clean).pgpass().unwrap(), vec![String::new()]);
         let mut characters = line.expose().chars();
         while let Some(c) = characters.next() {
             match c {
@@ -166,8 +172,8 @@ proptest! {
 
     #[test]
     fn json_gives_back_what_went_in(credentials in any_credentials()) {
-        let parsed: BTreeMap<String, String> = serde_json::from_str(credentials.json().expose()).unwrap();
-        let keys = credentials.keys();
+        let parsed: BTreeMap<String, String> = serde_json::from_str(on_postgres(&credentials).json().expose()).unwrap();
+        let keys = on_postgres(&credentials).keys();
         prop_assert_eq!(parsed.len(), keys.len());
         for (key, value) in keys {
             prop_assert_eq!(&parsed[key], value.expose());
@@ -176,7 +182,7 @@ proptest! {
 
     #[test]
     fn names_of_variables_are_names(prefix in any::<String>()) {
-        for name in credentials().environment(Some(&prefix), None).into_keys() {
+        for name in on_postgres(&credentials()).environment(Some(&prefix), None).into_keys() {
             prop_assert!(!name.starts_with(|c: char| c.is_ascii_digit()));
             prop_assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'));
         }
@@ -189,16 +195,16 @@ proptest! {
     #[test]
     fn a_shell_reads_the_env_file_as_it_was_meant(credentials in any_credentials()) {
         if without(&credentials, &['\0']) != credentials {
-            prop_assert!(credentials.dotenv(None, None).is_err());
+            prop_assert!(on_postgres(&credentials).dotenv(None, None).is_err());
         }
         let credentials = without(&credentials, &['\0']);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("env");
-        fs::write(&path, credentials.dotenv(Some("orders-v2"), None).unwrap().expose()).unwrap();
+        fs::write(&path, on_postgres(&credentials).dotenv(Some("orders-v2"), None).unwrap().expose()).unwrap();
         let script = r#". "$1"; printf '%s\0' "$ORDERS_V2_PGHOST" "$ORDERS_V2_PGDATABASE" "$ORDERS_V2_PGUSER" "$ORDERS_V2_PGPASSWORD" "$ORDERS_V2_DATABASE_URL""#;
         let output = Command::new("/bin/sh").args(["-c", script, "sh"]).arg(&path).output().unwrap();
         let read = String::from_utf8(output.stdout).unwrap();
-        let uri = credentials.uri();
+        let uri = postgres::uri(&credentials, None);
         let expected = [
             &credentials.host, &credentials.database, &credentials.username,
             credentials.password.expose(), uri.expose(),
@@ -210,8 +216,8 @@ proptest! {
 
 #[test]
 fn the_usual_names_are_there() {
-    let credentials = Credentials {
-        ca: Some("PEM".to_owned()),
+    let credentials = ServerBinding {
+        certificates: Some("PEM".to_owned()),
         ..credentials()
     };
     let shown = |pairs: Vec<(String, Secret)>| {
@@ -220,12 +226,13 @@ fn the_usual_names_are_there() {
             .map(|(name, value)| format!("{name}={}", value.expose()));
         lines.collect::<Vec<_>>().join("\n")
     };
-    let keys = credentials
+    let keys = on_postgres(&credentials)
         .keys()
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value));
     insta::assert_snapshot!("keys", shown(keys.collect()));
-    let environment = credentials.environment(Some("orders"), Some("/b/certificates"));
+    let environment =
+        on_postgres(&credentials).environment(Some("orders"), Some("/b/certificates"));
     insta::assert_snapshot!("environment", shown(environment.into_iter().collect()));
 }
 
@@ -233,8 +240,8 @@ fn the_usual_names_are_there() {
 fn a_directory_holds_one_private_file_per_key() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("bindings/orders");
-    write_directory(&directory, &credentials()).unwrap();
-    for (key, value) in credentials().keys() {
+    write_directory(&directory, &on_postgres(&credentials())).unwrap();
+    for (key, value) in on_postgres(&credentials()).keys() {
         assert_eq!(
             fs::read_to_string(directory.join(key)).unwrap(),
             value.expose()
@@ -254,22 +261,22 @@ fn a_directory_holds_one_private_file_per_key() {
 #[test]
 fn a_directory_changes_all_files_at_once_and_keeps_nothing_old() {
     let folder = tempfile::tempdir().unwrap();
-    let old = Credentials {
-        ca: Some("PEM".to_owned()),
+    let old = ServerBinding {
+        certificates: Some("PEM".to_owned()),
         ..credentials()
     };
-    write_directory(folder.path(), &old).unwrap();
+    write_directory(folder.path(), &on_postgres(&old)).unwrap();
     let opened = folder
         .path()
         .join(fs::read_link(folder.path().join("..data")).unwrap());
     fs::create_dir(folder.path().join("..v99")).unwrap();
     fs::write(folder.path().join("notes.txt"), "mine").unwrap();
 
-    let new = Credentials {
+    let new = ServerBinding {
         username: "shop_main_b".to_owned(),
         ..credentials()
     };
-    write_directory(folder.path(), &new).unwrap();
+    write_directory(folder.path(), &on_postgres(&new)).unwrap();
     assert_eq!(
         fs::read_to_string(folder.path().join("user")).unwrap(),
         "shop_main_b"
@@ -279,7 +286,11 @@ fn a_directory_changes_all_files_at_once_and_keeps_nothing_old() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let mut expected: BTreeSet<String> = new.keys().into_keys().map(str::to_owned).collect();
+    let mut expected: BTreeSet<String> = on_postgres(&new)
+        .keys()
+        .into_keys()
+        .map(str::to_owned)
+        .collect();
     expected.extend(["..data", "..lock", "..v2", "notes.txt"].map(str::to_owned));
     assert_eq!(names, expected, "links to keys that are no more are gone");
 }
@@ -287,19 +298,20 @@ fn a_directory_changes_all_files_at_once_and_keeps_nothing_old() {
 #[test]
 fn a_readers_files_belong_together_while_others_write() {
     let folder = tempfile::tempdir().unwrap();
-    let version = |number: usize| Credentials {
+    let version = |number: usize| ServerBinding {
         username: format!("user{number}"),
         password: Secret::new(format!("password{number}")),
         ..credentials()
     };
-    write_directory(folder.path(), &version(0)).unwrap();
+    write_directory(folder.path(), &on_postgres(&version(0))).unwrap();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (1..=2)
             .map(|writer| {
                 let (folder, version) = (folder.path(), &version);
                 scope.spawn(move || {
                     for number in 0..50 {
-                        write_directory(folder, &version(number * 2 + writer)).unwrap();
+                        write_directory(folder, &on_postgres(&version(number * 2 + writer)))
+                            .unwrap();
                     }
                 })
             })
@@ -323,10 +335,94 @@ fn a_readers_files_belong_together_while_others_write() {
 fn a_file_of_somebody_else_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("password"), "mine").unwrap();
-    let error = write_directory(folder.path(), &credentials()).unwrap_err();
+    let error = write_directory(folder.path(), &on_postgres(&credentials())).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     assert_eq!(
         fs::read_to_string(folder.path().join("password")).unwrap(),
         "mine"
     );
+}
+
+/// As MariaDB's reader of option files does it.
+fn option(line: &str) -> (String, String) {
+    let (name, value) = line.split_once('=').unwrap();
+    let Some(quoted) = value.strip_prefix('"') else {
+        return (name.to_owned(), value.to_owned());
+    };
+    let mut characters = quoted.strip_suffix('"').unwrap().chars();
+    let mut read = String::new();
+    while let Some(c) = characters.next() {
+        read.push(match c {
+            '\\' => match characters.next().unwrap() {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'b' => '\u{8}',
+                c @ ('\\' | '"') => c,
+                other => panic!("an escape that the reader does not know: {other}"),
+            },
+            '"' => panic!("a quote ends the value"),
+            c => c,
+        });
+    }
+    (name.to_owned(), read)
+}
+
+proptest! {
+    #[test]
+    fn an_option_file_gives_back_what_went_in(credentials in any_credentials()) {
+        let clean = without(&credentials, &['\0']);
+        if clean != credentials {
+            prop_assert!(BindingTarget::Mysql(credentials).my_cnf(None).is_err());
+        }
+        let text = BindingTarget::Mysql(clean.clone()).my_cnf(None).unwrap();
+        let mut lines = text.expose().split_terminator('\n');
+        prop_assert_eq!(lines.next(), Some("[client]"));
+        let read: BTreeMap<String, String> = lines.filter(|line| line.contains('=')).map(option).collect();
+        prop_assert_eq!(&read["host"], &clean.host);
+        prop_assert_eq!(&read["database"], &clean.database);
+        prop_assert_eq!(&read["user"], &clean.username);
+        prop_assert_eq!(&read["password"], clean.password.expose());
+        prop_assert_eq!(read.len(), 5, "no value begins a line of its own");
+    }
+
+    #[test]
+    fn mysql_uris_give_back_what_went_in(credentials in any_credentials(), ca_path in hostile()) {
+        let uri = mysql::uri(&credentials, Some(&ca_path));
+        let rest = uri.expose().strip_prefix("mysql://").unwrap();
+        let (user, rest) = rest.split_once('@').unwrap();
+        let (username, password) = user.split_once(':').unwrap();
+        let (host, port, database, parameters) = location(rest);
+        prop_assert_eq!(unpercent(username), &*credentials.username);
+        prop_assert_eq!(unpercent(password), credentials.password.expose());
+        prop_assert_eq!((&host, port, &database), (&credentials.host, credentials.port, &credentials.database));
+        prop_assert_eq!(&parameters["ssl-mode"], "VERIFY_IDENTITY");
+        prop_assert_eq!(&parameters["ssl-ca"], &ca_path);
+        let jdbc = mysql::jdbc_uri(&credentials, None);
+        let rest = jdbc.expose().strip_prefix("jdbc:mariadb://").unwrap();
+        let (host, port, database, parameters) = location(rest);
+        prop_assert_eq!((&host, port, &database), (&credentials.host, credentials.port, &credentials.database));
+        prop_assert_eq!(&parameters["password"], credentials.password.expose());
+        prop_assert_eq!(&parameters["sslMode"], "verify-full");
+    }
+
+    #[test]
+    fn a_files_uri_gives_back_its_path(path in hostile(), read_only: bool) {
+        let file = FileBinding { path: format!("/srv/{path}"), read_only };
+        let uri = BindingTarget::Sqlite(file.clone()).keys()["uri"].expose().to_owned();
+        let rest = uri.strip_prefix("sqlite://").unwrap();
+        let (rest, mode) = rest.split_once('?').map_or((rest, None), |(a, b)| (a, Some(b)));
+        prop_assert_eq!(unpercent(rest), file.path);
+        prop_assert_eq!(mode, read_only.then_some("mode=ro"));
+    }
+}
+
+#[test]
+fn a_form_of_another_engine_is_refused_by_name() {
+    let mysql = BindingTarget::Mysql(credentials());
+    assert_eq!(
+        mysql.pgpass().unwrap_err().to_string(),
+        ".pgpass is a form of PostgreSQL"
+    );
+    assert!(on_postgres(&credentials()).my_cnf(None).is_err());
 }

@@ -248,21 +248,14 @@ impl Migrate {
             .bundle_bytes(bundle)
             .await
             .map_err(Trouble::Control)?;
-        let mut target = connected.admin.clone();
-        target
-            .username
-            .clone_from(&world.credentials.migrator_login);
-        target.password = Some(password);
-        world
-            .server_name()
-            .map_err(Trouble::Control)?
-            .clone_into(&mut target.database);
-        target.application_name = format!("freehold/op/{}", step.id);
+        let name = world.server_name().map_err(Trouble::Control)?;
+        let login = &world.credentials.migrator_login;
+        let target = connected.reach.runner(name, login, password);
         step.gate
             .before("run migrations")
             .await
             .map_err(|fault| lost(&fault))?;
-        let outcome = runner::run(control, step, &target, bundle, bytes).await?;
+        let outcome = runner::run(control, step, target, bundle, bytes).await?;
         step.gate
             .after("run migrations")
             .await

@@ -6,7 +6,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use freehold_engine::{ConnectTarget, EngineError, Fault};
+use freehold_engine::{EngineError, Fault};
 use freehold_migrate::{
     HistoryRow, RunEvent, RunFailure, RunOptions, RunReport,
     runner_process::{BundleSource, RunnerInput, RunnerTarget},
@@ -51,7 +51,7 @@ impl From<Trouble> for RunTrouble {
 pub(super) async fn run(
     control: &Control,
     step: &StepContext,
-    target: &ConnectTarget,
+    target: RunnerTarget,
     digest: &BundleDigest,
     bundle: Vec<u8>,
 ) -> Result<MigrateOutcome, RunTrouble> {
@@ -147,7 +147,7 @@ fn start(control: &Control) -> Result<Child, RunTrouble> {
 
 fn input(
     step: &StepContext,
-    target: &ConnectTarget,
+    target: RunnerTarget,
     digest: &BundleDigest,
     length: u64,
 ) -> RunnerInput {
@@ -155,7 +155,7 @@ fn input(
         operation: step.id.to_string(),
         bundle: BundleSource::Inline { length },
         digest: digest.clone(),
-        target: RunnerTarget::from_target(target),
+        target,
         options: RunOptions::default(),
     }
 }

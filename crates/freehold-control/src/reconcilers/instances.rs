@@ -220,15 +220,9 @@ fn note_facts(
     connected: &Connected,
     now: Timestamp,
 ) {
-    let endpoint = &connected.endpoint;
-    let host = if endpoint.host.contains(':') {
-        format!("[{}]", endpoint.host)
-    } else {
-        endpoint.host.clone()
-    };
     status.version = Some(facts.version.clone());
     status.server_identity = Some(facts.identity.clone());
-    status.address = Some(format!("{host}:{}", endpoint.port));
+    status.address = Some(connected.reach.address());
     status.observed_at = Some(now);
     status.databases = Some(facts.databases);
     status.size_bytes = Some(facts.size_bytes);

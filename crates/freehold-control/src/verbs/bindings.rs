@@ -8,6 +8,7 @@ use super::read::context_of;
 use crate::{
     Caller,
     authorize::Action,
+    engines::Credential,
     records::store_error,
     start::Control,
     trouble::Trouble,
@@ -61,9 +62,9 @@ impl Control {
         let mut entry = self.journal.by(caller, "binding.read", Some(key));
         entry.reason = request.reason;
         entry.details = serde_json::json!({
-            "login": secret.username,
+            "login": secret.target.server().map(|server| &server.username),
             "level": secret.level,
-            "database": secret.database,
+            "database": database.name,
         });
         let mut batch = Batch {
             writes: vec![self.journal.write(&entry)],
@@ -118,21 +119,17 @@ impl Control {
                 )
                 .because(error),
             })?;
-        let endpoint = connected.endpoint;
-        Ok(BindingSecret {
-            name: key.name.clone(),
-            kind: "postgresql".to_owned(),
-            host: endpoint.host,
-            port: endpoint.port,
-            database: world.server_name()?.to_owned(),
+        let credential = Credential {
             username: held.login(held.active).to_owned(),
             password: self
                 .credentials
                 .open(owner(&world.database)?.uid, uid, &held.password)?,
-            sslmode: endpoint.sslmode.to_owned(),
-            certificates: endpoint.ca_pem,
-            level: access.spec.level,
             slot: held.active,
+        };
+        Ok(BindingSecret {
+            name: key.name.clone(),
+            level: access.spec.level,
+            target: connected.reach.binding(world.server_name()?, credential),
         })
     }
 }

@@ -11,6 +11,7 @@ use super::draft::typed;
 use crate::{
     Caller,
     authorize::{Action, Context},
+    engines::has_accounts,
     records::{self, INDEX_ACCESS_SUBJECT},
     start::Control,
     world::World,
@@ -167,8 +168,7 @@ impl Control {
                 level: typed_access.spec.level,
             },
             status: Some(BindingStatus {
-                host: published.endpoint_host,
-                port: published.endpoint_port,
+                address: published.address,
                 database: published.database_name,
                 username: published.username,
                 slot: published.slot,
@@ -203,15 +203,14 @@ impl Control {
             .status
             .as_ref()
             .and_then(|status| status.address.clone());
-        let Some((host, port)) = address.as_deref().and_then(|a| a.rsplit_once(':')) else {
+        let Some(address) = address else {
             return Ok(None);
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let accounts = has_accounts(&instance.spec.engine);
         Ok(Some(Published {
-            endpoint_host: host.to_owned(),
-            endpoint_port: port.parse().unwrap_or_default(),
+            address,
             database_name: world.server_name()?.to_owned(),
-            username: held.login(held.active).to_owned(),
+            username: accounts.then(|| held.login(held.active).to_owned()),
             slot: held.active,
             at,
         }))
@@ -219,10 +218,9 @@ impl Control {
 }
 
 struct Published {
-    endpoint_host: String,
-    endpoint_port: u16,
+    address: String,
     database_name: String,
-    username: String,
+    username: Option<String>,
     slot: freehold_model::kinds::Slot,
     at: jiff::Timestamp,
 }

@@ -186,7 +186,8 @@ spec: {database: orders, subject: {workload: spy, team: rivals}, level: readOnly
         .binding_read(&eve, &binding, read())
         .await
         .expect("the binding");
-    assert!(sql(&secret, "SELECT 1").await.is_ok());
+    let binding = secret.target.server().expect("a server's");
+    assert!(sql(binding, "SELECT 1").await.is_ok());
     let foreign = key(Kind::Binding, Some("shop"), "orders-api");
     plant
         .control

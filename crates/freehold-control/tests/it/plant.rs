@@ -8,7 +8,7 @@ use std::{
 };
 
 use freehold_api::{
-    ApplyReport, ApplyRequest, BindingRead, BindingSecret, MigrateRequest, TokenCreate, TokenKind,
+    ApplyReport, ApplyRequest, BindingRead, MigrateRequest, ServerBinding, TokenCreate, TokenKind,
 };
 use freehold_control::{Caller, Control, Options};
 use freehold_model::{
@@ -259,7 +259,7 @@ impl Plant {
     }
 
     /// A usable database and its workload's credential.
-    pub(crate) async fn provisioned(&self, manifest: &str) -> BindingSecret {
+    pub(crate) async fn provisioned(&self, manifest: &str) -> ServerBinding {
         self.apply(&self.platform("")).await;
         self.apply(manifest).await;
         self.ready(&key(Kind::Database, Some("shop"), "orders"))
@@ -347,15 +347,14 @@ impl Plant {
             .expect("a caller")
     }
 
-    pub(crate) async fn binding(&self, team: &str, access: &str) -> BindingSecret {
+    pub(crate) async fn binding(&self, team: &str, access: &str) -> ServerBinding {
         let key = key(Kind::Binding, Some(team), access);
         let reason = BindingRead {
             reason: "a test".to_owned(),
         };
-        self.control
-            .binding_read(&self.admin, &key, reason)
-            .await
-            .expect("a credential")
+        let secret = self.control.binding_read(&self.admin, &key, reason).await;
+        let target = secret.expect("a credential").target;
+        target.server().expect("an engine with accounts").clone()
     }
 
     pub(crate) async fn stop(mut self) {
@@ -431,7 +430,7 @@ pub(crate) fn condition<'a>(resource: &'a Resource, kind: &str) -> Option<&'a se
 
 /// Connects as a binding says and runs one statement; the server's refusal is the error.
 pub(crate) async fn sql(
-    binding: &BindingSecret,
+    binding: &ServerBinding,
     statement: &str,
 ) -> Result<Vec<Option<String>>, String> {
     let mut config = tokio_postgres::Config::new();

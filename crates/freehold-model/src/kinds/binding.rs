@@ -20,10 +20,12 @@ pub struct BindingSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BindingStatus {
-    pub host: String,
-    pub port: u16,
+    /// `host:port`; the folder for an engine whose databases are files.
+    pub address: String,
     pub database: String,
-    pub username: String,
+    /// Absent for an engine without accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
     pub slot: Slot,
     #[schemars(with = "String")]
     pub published_at: Timestamp,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use freehold_api::{BindingRead, BindingSecret, ListQuery, client::DatabasePath};
-use freehold_control::binding_formats::{Credentials, write_directory};
+use freehold_api::{BindingRead, BindingTarget, ListQuery, client::DatabasePath};
+use freehold_control::binding_formats::{Forms as _, write_directory};
 use freehold_model::{
     Kind, Name,
     kinds::{Binding, BindingSpec},
@@ -56,8 +56,10 @@ enum Form {
     Env,
     /// One JSON object
     Json,
-    /// One line of a .pgpass file
+    /// One line of a .pgpass file, for PostgreSQL
     Pgpass,
+    /// The [client] section of a my.cnf file, for MariaDB
+    MyCnf,
     /// One file per key, as servicebinding.io projects them
     Directory,
 }
@@ -101,6 +103,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
             .dotenv(export.prefix.as_deref(), ca)
             .map_err(|e| refuse(&e))?,
         Form::Pgpass => credentials.pgpass().map_err(|e| refuse(&e))?,
+        Form::MyCnf => credentials.my_cnf(ca).map_err(|e| refuse(&e))?,
         Form::Json | Form::Directory => credentials.json(),
     };
     let text = format!("{}\n", text.expose().trim_end());
@@ -116,7 +119,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
     }
 }
 
-pub(crate) fn project(directory: &Path, credentials: &Credentials, session: &Session) -> Outcome {
+pub(crate) fn project(directory: &Path, credentials: &BindingTarget, session: &Session) -> Outcome {
     write_directory(directory, credentials)
         .map_err(|e| Failure::on_file("cannot write the binding to", directory, &e))?;
     session
@@ -126,7 +129,7 @@ pub(crate) fn project(directory: &Path, credentials: &Credentials, session: &Ses
 }
 
 /// Asks the server for the credential of the one access that is meant.
-pub(crate) async fn credentials(choice: &Choice, session: &Session) -> Outcome<Credentials> {
+pub(crate) async fn credentials(choice: &Choice, session: &Session) -> Outcome<BindingTarget> {
     let access = match &choice.access {
         Some(access) => access.clone(),
         None => only_access(&choice.database, session).await?,
@@ -144,7 +147,7 @@ pub(crate) async fn credentials(choice: &Choice, session: &Session) -> Outcome<C
         .await?
         .binding_read(&path, &request)
         .await?;
-    Ok(from_wire(secret))
+    Ok(secret.target)
 }
 
 async fn only_access(database: &Name, session: &Session) -> Outcome<Name> {
@@ -196,23 +199,10 @@ fn choose(database: &Name, mut fitting: Vec<(Name, BindingSpec)>) -> Outcome<Nam
     }
 }
 
-fn from_wire(secret: BindingSecret) -> Credentials {
-    Credentials {
-        kind: secret.kind,
-        host: secret.host,
-        port: secret.port,
-        database: secret.database,
-        username: secret.username,
-        password: secret.password,
-        sslmode: secret.sslmode,
-        ca: secret.certificates,
-    }
-}
-
 /// Programs want the authorities as a file. They are no secret, so they may stay in the cache, under
 /// a name made of their content: no file is ever changed under a program that reads it.
-pub(crate) fn ca_file(credentials: &Credentials, session: &Session) -> Outcome<Option<PathBuf>> {
-    let Some(pem) = &credentials.ca else {
+pub(crate) fn ca_file(credentials: &BindingTarget, session: &Session) -> Outcome<Option<PathBuf>> {
+    let Some(pem) = credentials.certificates() else {
         return Ok(None);
     };
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pem.as_bytes());

@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-use freehold_control::binding_formats::Credentials;
+use freehold_api::BindingTarget;
+use freehold_control::binding_formats::Forms as _;
 use freehold_model::Secret;
 
 use super::binding::{self, Choice};
@@ -18,8 +19,8 @@ use crate::{
 
 /// Run a program with the credentials of its database
 ///
-/// The program gets DATABASE_URL, PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and their like in
-/// its environment. It takes this command's place: it receives all signals itself, and its exit code
+/// The program gets DATABASE_URL and the variables of its database's own client in its environment:
+/// PGHOST, PGPASSWORD and their like for PostgreSQL, MYSQL_HOST and its like for MariaDB, SQLITE_PATH. It takes this command's place: it receives all signals itself, and its exit code
 /// is the command's. Freehold's own token is not passed on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -67,18 +68,29 @@ fn program(words: &[OsString]) -> Command {
 }
 
 /// Variables of another database that were set before must not mix with these.
-const STALE: [&str; 6] = [
+const STALE: &[&str] = &[
     "PGPASSFILE",
     "PGSERVICE",
     "PGSERVICEFILE",
     "PGHOSTADDR",
     "PGSSLROOTCERT",
     "PGOPTIONS",
+    "PGHOST",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGPASSWORD",
+    "MYSQL_HOST",
+    "MYSQL_TCP_PORT",
+    "MYSQL_UNIX_PORT",
+    "MYSQL_PWD",
+    "MYSQL_SSL_CA",
+    "SQLITE_PATH",
 ];
 
 pub(crate) fn set_environment(
     command: &mut Command,
-    credentials: &Credentials,
+    credentials: &BindingTarget,
     prefix: Option<&str>,
     ca: Option<&Path>,
 ) -> Outcome {

@@ -195,7 +195,8 @@ pub(super) async fn credentials(shop: &Shop, control: &Control, snapshot: Snapsh
         let key = key(Kind::Binding, Some(&shop.team), access);
         let said = match control.binding_read(&admin, &key, asked).await {
             Err(error) => format!("{:?}", error.code),
-            Ok(binding) => {
+            Ok(secret) => {
+                let binding = secret.target.server().expect("a server's").clone();
                 let opens = sql(&binding, "SELECT 1").await;
                 let makes = sql(&binding, "CREATE TABLE stock.mine (id int)").await;
                 let own = sql(&binding, "CREATE DATABASE mine").await;

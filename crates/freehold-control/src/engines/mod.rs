@@ -1,0 +1,252 @@
+//! From an Instance resource to its server: resolves secrets, starts local servers, keeps one
+//! handle per instance.
+//!
+//! A handle is kept until the instance's spec changes or the server refuses our login, so that a
+//! changed admin password is picked up from where the instance says it is.
+
+mod reach;
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use freehold_engine::{
+    ConnectTarget, EngineError, EngineHandle, Fault, Tls,
+    postgres::{LocalServer, PostgresEngine},
+};
+use freehold_model::{
+    Entropy, Error, Uid,
+    kinds::{External, Instance, Local, TlsMode},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use self::reach::Server;
+pub(crate) use self::reach::{Credential, Reach, has_accounts};
+use crate::{secrets::SecretResolver, trouble::Trouble};
+
+/// A server that can be acted on, and how programs get to it.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    pub(crate) engine: EngineHandle,
+    pub(crate) reach: Reach,
+}
+
+struct Kept {
+    generation: u64,
+    connected: Connected,
+}
+
+pub(crate) struct Engines {
+    data_dir: PathBuf,
+    resolver: SecretResolver,
+    entropy: Arc<dyn Entropy>,
+    kept: Mutex<HashMap<Uid, Kept>>,
+    /// Servers that were found unreachable a moment ago: those who come next are told so at once,
+    /// instead of each waiting for the same time-out in one of the workers' places.
+    down: Mutex<HashMap<Uid, (Instant, String)>>,
+    /// Starting a server twice at once would be a race for its files.
+    starting: Mutex<()>,
+}
+
+/// Where the local servers' folders are, in the data directory.
+const LOCAL_SERVERS: &str = "instances";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server that was found unreachable is taken to be so.
+const DOWN_PAUSE: Duration = Duration::from_secs(3);
+
+impl Engines {
+    pub(crate) fn new(data_dir: PathBuf, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            data_dir,
+            resolver: SecretResolver::default(),
+            entropy,
+            kept: Mutex::default(),
+            down: Mutex::default(),
+            starting: Mutex::default(),
+        }
+    }
+
+    /// The server of an instance. Local servers are started when they are not running.
+    pub(crate) async fn connect(&self, instance: &Instance) -> Result<Connected, Trouble> {
+        let uid = instance
+            .metadata
+            .uid
+            .ok_or_else(|| Error::internal("connecting to an instance", "it has no uid"))?;
+        if let Some((since, detail)) = self.down.lock().await.get(&uid)
+            && since.elapsed() < DOWN_PAUSE
+        {
+            let fault = Fault::Unreachable {
+                detail: detail.clone(),
+            };
+            return Err(EngineError::new(fault, "connect").into());
+        }
+        let generation = instance.metadata.generation;
+        if let Some(kept) = self.kept.lock().await.get(&uid)
+            && kept.generation == generation
+        {
+            return Ok(kept.connected.clone());
+        }
+        let connected = self.make(instance, uid).await?;
+        let kept = Kept {
+            generation,
+            connected: connected.clone(),
+        };
+        self.kept.lock().await.insert(uid, kept);
+        Ok(connected)
+    }
+
+    /// Forgets the handle, so that the next use resolves the secrets again and restarts a local
+    /// server that is gone.
+    pub(crate) async fn forget(&self, uid: Uid) {
+        self.kept.lock().await.remove(&uid);
+    }
+
+    /// Notes what an error says about the handle.
+    pub(crate) async fn note(&self, instance: &Instance, trouble: &Trouble) {
+        let Trouble::Engine(error) = trouble else {
+            return;
+        };
+        if let (Fault::Unreachable { detail }, Some(uid)) = (&error.fault, instance.metadata.uid) {
+            let mut down = self.down.lock().await;
+            let since = down.get(&uid).map(|(since, _)| *since);
+            if since.is_none_or(|since| since.elapsed() >= DOWN_PAUSE) {
+                down.insert(uid, (Instant::now(), detail.clone()));
+            }
+        }
+        let local = instance.spec.local.is_some();
+        let stale = matches!(error.fault, Fault::Unauthenticated)
+            || (local && matches!(error.fault, Fault::Unreachable { .. }));
+        if let (true, Some(uid)) = (stale, instance.metadata.uid) {
+            self.forget(uid).await;
+        }
+    }
+
+    /// The instances for which this machine has ever made a local server.
+    pub(crate) fn local_servers(&self) -> Vec<Uid> {
+        let Ok(entries) = std::fs::read_dir(self.data_dir.join(LOCAL_SERVERS)) else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// Stops the local server of an instance that has been deleted. Its files stay until a person
+    /// removes them.
+    pub(crate) async fn stop_local(&self, uid: Uid) {
+        let _one_at_a_time = self.starting.lock().await;
+        self.forget(uid).await;
+        let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
+        if let Err(error) = LocalServer::stop_in(&directory).await {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "the local server of a deleted instance goes on running");
+        }
+    }
+
+    async fn make(&self, instance: &Instance, uid: Uid) -> Result<Connected, Trouble> {
+        if instance.spec.engine.as_str() != "postgres" {
+            let what = format!(
+                "be driven: the engine {} is not built in",
+                instance.spec.engine
+            );
+            return Err(EngineError::new(Fault::Unsupported { what }, "connect").into());
+        }
+        match (&instance.spec.external, &instance.spec.local) {
+            (Some(external), _) => self.external(instance, external).await,
+            (None, Some(local)) => self.local(local, uid).await,
+            (None, None) => {
+                let error = Error::invalid("an instance is neither external nor local");
+                Err(Trouble::Control(error))
+            }
+        }
+    }
+
+    async fn external(
+        &self,
+        instance: &Instance,
+        external: &External,
+    ) -> Result<Connected, Trouble> {
+        let password = match &external.password {
+            Some(reference) => Some(self.resolver.resolve(reference).await?),
+            None => None,
+        };
+        let ca_pem = match &external.ca {
+            Some(reference) => Some(self.resolver.resolve(reference).await?.expose().to_owned()),
+            None => None,
+        };
+        let (tls, sslmode) = match external.tls {
+            TlsMode::Disable => (Tls::Disable, "disable"),
+            TlsMode::Prefer => (Tls::Prefer, "prefer"),
+            TlsMode::VerifyFull => (
+                Tls::VerifyFull {
+                    ca_pem: ca_pem.clone(),
+                },
+                "verify-full",
+            ),
+        };
+        let port = external.port.unwrap_or(5432);
+        let admin = ConnectTarget {
+            host: external.host.clone(),
+            port,
+            username: external.username.clone(),
+            password,
+            database: external
+                .admin_database
+                .clone()
+                .unwrap_or_else(|| "postgres".to_owned()),
+            tls,
+            application_name: format!("freehold/{}", instance.metadata.name),
+            connect_timeout: CONNECT_TIMEOUT,
+        };
+        let workload = external.workload_endpoint.as_ref();
+        let server = Server {
+            host: workload
+                .map_or(&external.host, |endpoint| &endpoint.host)
+                .clone(),
+            port: workload.and_then(|endpoint| endpoint.port).unwrap_or(port),
+            sslmode,
+            ca_pem,
+            admin,
+        };
+        Ok(Connected {
+            engine: EngineHandle::new(PostgresEngine::new(server.admin.clone())),
+            reach: Reach::Postgres(server),
+        })
+    }
+
+    async fn local(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
+        let _one_at_a_time = self.starting.lock().await;
+        let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
+        let major = local.version.as_deref().map(major).transpose()?;
+        let server = LocalServer::ensure(&directory, major, local.port, &*self.entropy).await?;
+        let admin = server.target();
+        let server = Server {
+            host: admin.host.clone(),
+            port: admin.port,
+            sslmode: "disable",
+            ca_pem: None,
+            admin,
+        };
+        Ok(Connected {
+            engine: EngineHandle::new(PostgresEngine::new(server.admin.clone())),
+            reach: Reach::Postgres(server),
+        })
+    }
+}
+
+impl std::fmt::Debug for Engines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engines")
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The major version that a manifest asks for.
+fn major(version: &str) -> Result<u32, Trouble> {
+    let text = version.split('.').next().unwrap_or_default();
+    text.parse().map_err(|_| {
+        let error = Error::invalid(format!("{version:?} is not a PostgreSQL version"));
+        Trouble::Control(error.hint("Write the major version, e.g. `version: \"17\"`."))
+    })
+}
