@@ -6,7 +6,8 @@
 //! PostgreSQL is measured when a server is named, with the password from `PGPASSWORD`. Many short rounds
 //! of both sides alternate. Each gives a ratio between two neighbours in time, so that what else the
 //! machine does weighs on both; the median of the ratios is what counts, and the quartiles say how
-//! far to trust it.
+//! far to trust it. `cpu` is the same ratio for the processor time of this process (Linux only):
+//! what the store does more than its driver, without waiting for the disk, the server or a processor.
 //!
 //! What "bare" means here: an asynchronous program that uses the driver with care, and hands the same
 //! to its caller (the value, its version, its times, in a scan the key). Statements are prepared once.
@@ -29,11 +30,11 @@
 )]
 
 use std::{
-    env,
+    env, fs,
     future::Future,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use deadpool_postgres::{Client, Manager, Pool};
@@ -83,17 +84,37 @@ fn key(at: usize) -> String {
     format!("key/{:05}", at % 1_000)
 }
 
-/// Runs the operations spread over tasks and returns the time per operation.
+/// What one operation took, in microseconds.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    /// Processor time of all threads of this process; 0 where it is not told.
+    cpu: f64,
+}
+
+/// The processor time of this process's threads so far, in microseconds.
+fn cpu() -> f64 {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else {
+        return 0.0;
+    };
+    let nanos = threads.filter_map(|thread| {
+        let told = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        told.split(' ').next()?.parse::<f64>().ok()
+    });
+    nanos.sum::<f64>() / 1e3
+}
+
+/// Runs the operations spread over tasks and returns what one of them took.
 async fn time<F>(
     operations: usize,
     writers: usize,
     one: impl Fn(usize) -> F + Send + Sync + 'static,
-) -> Duration
+) -> Cost
 where
     F: Future<Output = ()> + Send,
 {
     let one = Arc::new(one);
-    let begin = Instant::now();
+    let (begin, cpu_before) = (Instant::now(), cpu());
     let tasks: Vec<_> = (0..writers)
         .map(|task| {
             let one = Arc::clone(&one);
@@ -107,10 +128,15 @@ where
     for task in tasks {
         task.await.unwrap();
     }
-    begin.elapsed() / u32::try_from(operations).unwrap()
+    let wall = begin.elapsed().as_secs_f64() * 1e6;
+    let operations = f64::from(u32::try_from(operations).unwrap());
+    Cost {
+        wall: wall / operations,
+        cpu: (cpu() - cpu_before) / operations,
+    }
 }
 
-async fn store_time(store: &StoreHandle, work: Work, writers: usize) -> Duration {
+async fn store_time(store: &StoreHandle, work: Work, writers: usize) -> Cost {
     let store = store.clone();
     let things = CollectionName::new("things").unwrap();
     time(work.operations(writers), writers, move |at| {
@@ -286,12 +312,7 @@ impl BareSqlite {
     }
 }
 
-async fn bare_sqlite_time(
-    bare: &Arc<BareSqlite>,
-    work: Work,
-    writers: usize,
-    hops: bool,
-) -> Duration {
+async fn bare_sqlite_time(bare: &Arc<BareSqlite>, work: Work, writers: usize, hops: bool) -> Cost {
     let bare = Arc::clone(bare);
     time(work.operations(writers), writers, move |at| {
         Arc::clone(&bare).call(work, at, hops)
@@ -299,7 +320,7 @@ async fn bare_sqlite_time(
     .await
 }
 
-async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Duration {
+async fn bare_postgres_time(pool: &Pool, work: Work, writers: usize) -> Cost {
     let pool = pool.clone();
     time(work.operations(writers), writers, move |at| {
         let pool = pool.clone();
@@ -404,32 +425,37 @@ async fn compare<A, B>(
     bare: impl Fn() -> A,
     store: impl Fn() -> B,
 ) where
-    A: Future<Output = Duration>,
-    B: Future<Output = Duration>,
+    A: Future<Output = Cost>,
+    B: Future<Output = Cost>,
 {
     bare().await;
     store().await;
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         // Whoever comes second finds the caches as the first left them, so they take turns in that too.
         if round % 2 == 0 {
-            left.push(micros(bare().await));
-            right.push(micros(store().await));
+            left.push(bare().await);
+            right.push(store().await);
         } else {
-            right.push(micros(store().await));
-            left.push(micros(bare().await));
+            right.push(store().await);
+            left.push(bare().await);
         }
     }
-    let ratios: Vec<f64> = right.iter().zip(&left).map(|(r, l)| r / l).collect();
+    let ratios = |of: fn(&Cost) -> f64| -> Vec<f64> {
+        let pairs = right.iter().zip(&left);
+        pairs.map(|(store, bare)| of(store) / of(bare)).collect()
+    };
+    let walls = |side: &[Cost]| side.iter().map(|cost| cost.wall).collect::<Vec<f64>>();
+    let (wall, cpu) = (ratios(|cost| cost.wall), ratios(|cost| cost.cpu));
     println!(
-        "{adapter:<14} {:<20} {writers:>7} {:>12.1} {:>12.1} {:>8.2} {:>6.2} - {:.2}",
+        "{adapter:<14} {:<20} {writers:>7} {:>12.1} {:>12.1} {:>8.2} {:>6.2} - {:.2} {:>6.2}",
         work.name(),
-        quantile(&left, (1, 2)),
-        quantile(&right, (1, 2)),
-        quantile(&ratios, (1, 2)),
-        quantile(&ratios, (1, 4)),
-        quantile(&ratios, (3, 4)),
+        quantile(&walls(&left), (1, 2)),
+        quantile(&walls(&right), (1, 2)),
+        quantile(&wall, (1, 2)),
+        quantile(&wall, (1, 4)),
+        quantile(&wall, (3, 4)),
+        quantile(&cpu, (1, 2)),
     );
 }
 
@@ -508,8 +534,8 @@ async fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let folder = arguments.first().map_or_else(env::temp_dir, PathBuf::from);
     println!(
-        "{:<14} {:<20} {:>7} {:>12} {:>12} {:>8} {:>13}",
-        "adapter", "work", "writers", "bare µs/op", "store µs/op", "ratio", "quartiles"
+        "{:<14} {:<20} {:>7} {:>12} {:>12} {:>8} {:>13} {:>6}",
+        "adapter", "work", "writers", "bare µs/op", "store µs/op", "ratio", "quartiles", "cpu"
     );
     let folder = tempfile::tempdir_in(folder).unwrap();
     sqlite(folder.path()).await;
