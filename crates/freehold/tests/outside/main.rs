@@ -11,12 +11,13 @@
 
 mod audit;
 mod crowd;
-mod demo;
-
 mod deaths;
+mod demo;
 mod first_start;
 mod plant;
+mod postgres_tls;
 mod restore;
 mod secrets;
 mod tls;
+mod traces;
 mod waiting;
