@@ -37,7 +37,7 @@ impl Authority {
 
     /// A certificate for host names and addresses, valid today.
     pub fn certificate(&self, names: &[&str]) -> Certificate {
-        self.sign(params(names))
+        self.sign(&params(names))
     }
 
     /// A certificate that was valid until some years ago.
@@ -45,10 +45,10 @@ impl Authority {
         let mut params = params(names);
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(2020, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Certificate {
+    fn sign(&self, params: &CertificateParams) -> Certificate {
         let key = key();
         let signed = params.signed_by(&key, &self.0).expect("the key is valid");
         Certificate {

@@ -36,13 +36,12 @@ pub(super) fn translate(span: &mut SpanData) {
             Some((_, theirs)) => Key::from_static_str(theirs),
             None => Key::from(format!("freehold.{key}")),
         };
-        if attribute.key.as_str() == "http.response.status_code" {
-            if let Value::I64(status) = attribute.value
-                && span.span_kind == SpanKind::Server
-                && status >= 500
-            {
-                span.status = Status::error(format!("status {status}"));
-            }
+        if attribute.key.as_str() == "http.response.status_code"
+            && let Value::I64(status) = attribute.value
+            && span.span_kind == SpanKind::Server
+            && status >= 500
+        {
+            span.status = Status::error(format!("status {status}"));
         }
     }
 }
