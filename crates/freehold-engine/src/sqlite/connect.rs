@@ -218,6 +218,26 @@ pub(crate) fn open(path: &Path, busy: Duration, doing: &str) -> Result<Connectio
     Ok(connection)
 }
 
+/// Opens a file on a disk that cannot be written to, where a log's index cannot be made either. What
+/// is in the log and not yet in the file is not seen.
+pub(crate) fn open_frozen(path: &Path, doing: &str) -> Result<Connection> {
+    let mut uri = String::from("file:");
+    for character in path.to_string_lossy().chars() {
+        match character {
+            '%' => uri.push_str("%25"),
+            '?' => uri.push_str("%3f"),
+            '#' => uri.push_str("%23"),
+            usual => uri.push(usual),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(uri, flags)
+        .map_err(|error| errors::sqlite(error, path, During::Work, doing))
+}
+
 /// Switches to the write-ahead log. Waits for those who use the file without one.
 pub(crate) fn use_log(connection: &Connection, path: &Path, doing: &str) -> Result<()> {
     let mode: String = connection

@@ -24,6 +24,9 @@ pub(super) fn inspect(directory: &Directory) -> Result<InstanceFacts> {
         Err(error) if matches!(error.fault, Fault::Missing { .. }) => {
             ServerIdentity("unregistered".into())
         }
+        Err(error) if error.fault == Fault::ReadOnly => {
+            Registry::open_frozen(directory)?.server()?.identity()
+        }
         Err(error) => return Err(error),
     };
     let folders = if exists {

@@ -343,9 +343,11 @@ fn gone(goal: &Goal, seen: &Observed) -> EngineError {
     let what = match &seen.home {
         Spot::Empty => format!("the file {file}, which Freehold made,"),
         other => format!(
-            "the file {file} that Freehold made ({} is in its place; if a person put it there on \
-             purpose, see \"A file was put back from a backup\" in the documentation of the engine)",
-            other.words()
+            "the file {file} that Freehold made ({} is in its place; if a person put it back from a \
+             backup, say so with `sqlite3 freehold-registry.db \"UPDATE database SET place = NULL \
+             WHERE name = '{}'\"` in the directory)",
+            other.words(),
+            goal.name.replace('\'', "''")
         ),
     };
     EngineError::new(

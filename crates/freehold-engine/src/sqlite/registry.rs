@@ -22,7 +22,7 @@ use std::{
 };
 
 use freehold_model::{ControlPlaneId, Name, ServerIdentity, Uid};
-use rusqlite::{Connection, OptionalExtension as _, Row, types::Type};
+use rusqlite::{Connection, OptionalExtension as _, Row, config::DbConfig, types::Type};
 
 use super::{
     connect::{self, Directory, FOLDER_MODE, Place},
@@ -118,6 +118,12 @@ impl Server {
         if expected == found {
             return Ok(());
         }
+        // The fault has no room for a way out.
+        let doing = format!(
+            "{doing} (this directory is a copy; if it is to replace the original, which must be gone, \
+             say so with `sqlite3 freehold-registry.db \"UPDATE server SET place = NULL; UPDATE \
+             database SET place = NULL\"` in it)"
+        );
         Err(EngineError::new(
             Fault::ServerMismatch { expected, found },
             doing,
@@ -149,6 +155,11 @@ impl Registry {
         }
         let connection = connect::open(&path, directory.busy, doing)?;
         let registry = Self { connection, path };
+        // Every call opens it anew; writing the whole log back at each close would cost more than all
+        // the rest. A commit does it once the log has grown.
+        registry.read(doing, |connection| {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        })?;
         let (owner, format) = registry.read(doing, |connection| {
             let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
             Ok::<(i32, i32), _>((pragma("application_id")?, pragma("user_version")?))
@@ -164,6 +175,13 @@ impl Registry {
                 registry.path.display()
             )),
         }
+    }
+
+    /// For a read-only disk: good for the identity, which has been in the file since it was made.
+    pub(crate) fn open_frozen(directory: &Directory) -> Result<Self> {
+        let path = directory.registry();
+        let connection = connect::open_frozen(&path, "open the registry")?;
+        Ok(Self { connection, path })
     }
 
     pub(crate) fn read<T>(

@@ -1,6 +1,6 @@
 //! Every folder of the directory, and whose it is, without opening one database.
 
-use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{collections::HashMap, fs, io::ErrorKind, os::unix::fs::MetadataExt as _, sync::Arc};
 
 use super::{
     connect::Directory,
@@ -23,10 +23,12 @@ pub(super) fn survey(directory: &Directory) -> Result<Survey> {
     let registry = Registry::open(directory)?;
     let identity = registry.server()?.identity();
     let rows = registry.rows()?;
+    let rows: HashMap<&str, &RegistryRow> =
+        rows.iter().map(|row| (row.name.as_str(), row)).collect();
     let databases = folders(directory)?
         .into_iter()
         .map(|listed| {
-            let row: Option<&RegistryRow> = rows.iter().find(|row| row.name == listed.name);
+            let row = rows.get(listed.name.as_str());
             SurveyedDatabase {
                 owner: format!("account {}", listed.account),
                 size_bytes: Some(listed.size_bytes),

@@ -1,6 +1,6 @@
 //! A disk that is full, at every moment.
 
-use freehold_engine::{ConvergeMode, Fault, ScriptSession as _};
+use freehold_engine::{ConvergeMode, DesiredState, Fault, ScriptSession as _};
 use freehold_model::Gate;
 use freehold_testing::disk::Tiny;
 
@@ -91,4 +91,47 @@ async fn a_script_that_fills_the_disk_is_rolled_back() {
         .await
         .expect("read");
     assert_eq!(rows, [[Some("1".to_owned()), Some("1".to_owned())]]);
+}
+
+#[tokio::test]
+async fn a_read_only_disk_says_so() {
+    let disk = Tiny::new(1024 * 1024);
+    let directory = disk.path().join("instance");
+    let (engine, gate) = (engine(&directory), Gate::open());
+    let mut desired = database("shop");
+    let first = fence(1);
+    engine
+        .reserve("shop", &desired.stamp, &first, &gate)
+        .await
+        .expect("free");
+    converge(&engine, &desired, ConvergeMode::Apply, 1)
+        .await
+        .expect("made");
+    let before = engine.inspect().await.expect("inspected");
+    remount(&disk, "ro");
+    let facts = engine.inspect().await.expect("it may still be looked at");
+    assert!(facts.read_only && !before.read_only);
+    assert_eq!(facts.identity, before.identity);
+    desired.state = DesiredState::Closed;
+    for result in [
+        engine.reserve("shop", &desired.stamp, &first, &gate).await,
+        converge(&engine, &desired, ConvergeMode::Apply, 1)
+            .await
+            .map(|_| ()),
+    ] {
+        assert_eq!(result.expect_err("read-only").fault, Fault::ReadOnly);
+    }
+    remount(&disk, "rw");
+    converge(&engine, &desired, ConvergeMode::Apply, 1)
+        .await
+        .expect("closed");
+}
+
+fn remount(disk: &Tiny, how: &str) {
+    let mounted = std::process::Command::new("mount")
+        .args(["-o", &format!("remount,{how}")])
+        .arg(disk.path())
+        .status()
+        .expect("mount is installed");
+    assert!(mounted.success());
 }

@@ -140,6 +140,15 @@ async fn transactions_and_settings_last_until_the_reset() {
         .await
         .expect("asked");
     assert_eq!(initial, [[Some("0".to_owned())]], "as a script expects it");
+    let durable = scripts
+        .query(&asked("synchronous"), &[])
+        .await
+        .expect("asked");
+    assert_eq!(
+        durable,
+        [[Some("2".to_owned())]],
+        "commits outlast a power cut"
+    );
     assert!(!scripts.in_transaction().await.expect("asked"));
     scripts
         .execute_batch(
