@@ -341,15 +341,16 @@ impl Readers {
             .await
             .map_err(closed)?;
         let readers = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            let result = readers.run(readers.config.busy_timeout, read);
-            drop(permit);
-            result
+        // The permit comes back with the result. Given back here, it wakes the next reader on this
+        // thread; and should this caller go away, the read keeps it until it has ended.
+        let (result, _permit) = tokio::task::spawn_blocking(move || {
+            (readers.run(readers.config.busy_timeout, read), permit)
         })
         .await
         .map_err(|source| {
             Error::new(ErrorKind::Unavailable, "a read was broken off").because(source)
-        })?
+        })?;
+        result
     }
 
     fn run<T>(
