@@ -101,7 +101,7 @@ fn remedy(fault: &CertificateError) -> &'static str {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "look at this machine's clock, or wait"
         }
-        CertificateError::Other(_) => {
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "a certificate that `openssl req -x509` made vouches for itself as an authority and is \
              not accepted as a server's; sign one with `basicConstraints = CA:FALSE`"
         }

@@ -223,3 +223,46 @@ fn every_known_key_is_documented() {
         assert!(documentation.contains(&format!("`{key}`")), "{key}");
     }
 }
+
+#[test]
+fn traces_go_where_the_strongest_word_says_and_nowhere_without_one() {
+    let home = Home::new();
+    let resolve = |flag: Option<&str>, variables: &[(&str, &str)]| {
+        let settings = Settings::resolve(&Global::default(), &home.surroundings(variables));
+        let overrides = ServerOverrides {
+            traces_endpoint: flag.map(str::to_owned),
+            ..ServerOverrides::default()
+        };
+        let traces = ServerSettings::resolve(&settings.unwrap(), overrides);
+        traces.unwrap().traces
+    };
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://base:4318/");
+    let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://own/path");
+    let endpoint = |flag, variables: &[(&str, &str)]| resolve(flag, variables).map(|t| t.endpoint);
+    let is = |text: &str| Some(text.to_owned());
+    assert_eq!(endpoint(None, &[]), None);
+    home.write(
+        CONFIG,
+        "[server.traces]\nendpoint = 'http://file:1'\n",
+        0o644,
+    );
+    assert_eq!(endpoint(None, &[]), is("http://file:1/v1/traces"));
+    assert_eq!(endpoint(None, &[base]), is("http://base:4318/v1/traces"));
+    assert_eq!(endpoint(None, &[base, own]), is("http://own/path"));
+    let flag = Some("http://flag:2");
+    assert_eq!(endpoint(flag, &[own]), is("http://flag:2/v1/traces"));
+    for off in [
+        ("OTEL_SDK_DISABLED", "TRUE"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+    ] {
+        assert_eq!(endpoint(flag, &[off]), None);
+    }
+    let name = |variables: &[(&str, &str)]| resolve(None, variables).unwrap().service_name;
+    assert_eq!(name(&[]), is("freehold"));
+    // The library reads these itself.
+    assert_eq!(name(&[("OTEL_SERVICE_NAME", "x")]), None);
+    let attributes = "a=b,service.name=x";
+    assert_eq!(name(&[("OTEL_RESOURCE_ATTRIBUTES", attributes)]), None);
+    let nonsense = [("OTEL_BSP_MAX_QUEUE_SIZE", "many")];
+    assert_eq!(resolve(None, &nonsense).unwrap().queue_spans, 2048);
+}
