@@ -3,7 +3,7 @@
 #![cfg(feature = "client")]
 
 use freehold_api::client::{Client, Error, Watched};
-use freehold_model::{Code, OperationId, kinds::OperationPhase};
+use freehold_model::{BundleDigest, Code, OperationId, kinds::OperationPhase};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,7 +27,14 @@ async fn scripted(answers: Vec<String>) -> (Client, tokio::task::JoinHandle<Vec<
                 stream.read_exact(&mut byte).await.unwrap();
                 head.push(byte[0]);
             }
-            heads.push(String::from_utf8(head).unwrap().to_ascii_lowercase());
+            let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+            // A refusal comes before the body is read.
+            let length = head.split_once("content-length: ").map(|(_, rest)| rest);
+            if let (Some(rest), true) = (length, answer.starts_with("HTTP/1.1 200")) {
+                let length: usize = rest.lines().next().unwrap().parse().unwrap();
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+            }
+            heads.push(head);
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
         }
@@ -136,6 +143,17 @@ async fn a_read_is_tried_again_and_a_change_is_not() {
 
     let (client, _served) = scripted(vec![refusal("503 Service Unavailable", "unavailable")]).await;
     assert_eq!(client.login().await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_before_it_was_read_is_sent_again() {
+    let digest = BundleDigest::try_from(format!("sha256:{}", "a".repeat(64))).unwrap();
+    let accepted = json!({"digest": digest, "bytes": 1, "new": true}).to_string();
+    let busy = refusal("429 Too Many Requests", "throttled");
+    let (client, served) = scripted(vec![busy.clone(), busy, json_answer(&accepted)]).await;
+    let bundle = vec![7; 8 << 20];
+    assert!(client.bundle_put(&digest, bundle).await.unwrap().new);
+    assert_eq!(served.await.unwrap().len(), 3);
 }
 
 #[tokio::test]

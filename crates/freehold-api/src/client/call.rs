@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Client, Error, Result};
 use crate::{Failure, FailureBody};
 
-/// A read is sent this often at most.
+/// What may be sent twice is sent this often at most.
 const ATTEMPTS_MAX: u32 = 4;
 /// A server may ask for patience, but not for more than this within one call.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -25,10 +25,17 @@ impl Client {
         path: &[&str],
         query: &impl Serialize,
     ) -> Result<T> {
+        self.idempotent(self.request(Method::GET, path).query(query))
+            .await
+    }
+
+    /// Sends a request that does no harm when it is sent twice until it is answered.
+    async fn idempotent<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let mut attempt = 1;
         loop {
-            let request = self.request(Method::GET, path).query(query);
-            let error = match self.answer(request, false).await {
+            let again = request.try_clone();
+            let again = again.expect("a body that is held in memory can be sent again");
+            let error = match self.answer(again, false).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -52,6 +59,8 @@ impl Client {
             .await
     }
 
+    /// Uploads what is named by its content. A server that is too busy to read it says so before it has
+    /// read it, and then the connection may break before the refusal is seen.
     pub(super) async fn put_bytes<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -61,7 +70,7 @@ impl Client {
             .request(Method::PUT, path)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(bytes);
-        self.answer(request, true).await
+        self.idempotent(request).await
     }
 
     pub(super) async fn delete<T: DeserializeOwned>(
