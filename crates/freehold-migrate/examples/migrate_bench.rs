@@ -22,7 +22,7 @@ use std::{
 };
 
 use freehold_engine::{ConnectTarget, ScriptSession as _, Tls, postgres::PostgresSession};
-use freehold_migrate::{Bundle, Migrations, Migrator, Mode, RunOptions};
+use freehold_migrate::{Bundle, Dialect, Migrations, Migrator, Mode, RunOptions};
 use freehold_model::Secret;
 
 const SCRIPTS: usize = 1000;
@@ -159,7 +159,7 @@ async fn our_run(target: &ConnectTarget, bundle: &Bundle) -> Outcome<Duration> {
     let started = Instant::now();
     let bundle = Bundle::open(&archive)?;
     let mut session = PostgresSession::connect(target).await?;
-    let report = Migrator::new(&mut session, RunOptions::default())
+    let report = Migrator::new(Dialect::Postgresql, &mut session, RunOptions::default())
         .run(&bundle, &mut |_| {})
         .await?;
     let elapsed = started.elapsed();

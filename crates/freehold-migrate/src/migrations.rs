@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    Bundle, FileRole, Refusal, RefusalCode, Script, ScriptConfig, ScriptKind, ScriptName, Version,
-    bundle::NamedFile, checksum, role_of, script,
+    Bundle, Dialect, FileRole, Refusal, RefusalCode, Script, ScriptConfig, ScriptKind, ScriptName,
+    Version, bundle::NamedFile, checksum, role_of, script,
 };
 
 /// All migrations of a bundle.
@@ -19,6 +19,7 @@ pub struct Migrations<'a> {
 /// One migration, known by name and checksum; its text is cut only when it is to run.
 #[derive(Debug, Clone)]
 pub struct Migration<'a> {
+    pub dialect: Dialect,
     pub path: &'a str,
     pub name: ScriptName,
     pub checksum: i32,
@@ -36,7 +37,8 @@ impl<'a> Migrations<'a> {
             repeatable: Vec::new(),
         };
         for (path, bytes) in bundle.files() {
-            match named(bundle, path, bytes).and_then(|file| file.map(Migration::new).transpose()) {
+            let migration = |file| Migration::new(bundle.dialect(), file);
+            match named(bundle, path, bytes).and_then(|file| file.map(migration).transpose()) {
                 Ok(None) => {}
                 Ok(Some(migration)) if migration.version().is_some() => {
                     resolved.versioned.push(migration);
@@ -143,9 +145,10 @@ fn named<'a>(
 }
 
 impl<'a> Migration<'a> {
-    fn new(file: NamedFile<'a>) -> Result<Self, Box<Refusal>> {
+    fn new(dialect: Dialect, file: NamedFile<'a>) -> Result<Self, Box<Refusal>> {
         let text = script::decode(file.bytes).map_err(|refusal| refusal.in_file(file.path))?;
         Ok(Self {
+            dialect,
             path: file.path,
             checksum: checksum(text),
             name: file.name,
@@ -172,6 +175,6 @@ impl<'a> Migration<'a> {
     /// # Errors
     /// Every reason why it cannot run.
     pub fn script(&self) -> Result<Script<'a>, Vec<Refusal>> {
-        Script::load(self.path, &self.name, self.bytes, self.config)
+        Script::load(self.dialect, self.path, &self.name, self.bytes, self.config)
     }
 }

@@ -45,6 +45,8 @@ pub enum RefusalCode {
     DuplicateRepeatableMigration,
     NonEmptySchemaWithoutSchemaHistoryTable,
 
+    /// The bundle is for another engine than the database.
+    OtherEngine,
     /// A file's name or place is wrong.
     InvalidName,
     /// A `.sql.conf` cannot be honoured.
@@ -95,6 +97,7 @@ impl RefusalCode {
             Self::NonEmptySchemaWithoutSchemaHistoryTable => {
                 "NON_EMPTY_SCHEMA_WITHOUT_SCHEMA_HISTORY_TABLE"
             }
+            Self::OtherEngine => "OTHER_ENGINE",
             Self::InvalidName => "INVALID_NAME",
             Self::InvalidConfig => "INVALID_CONFIG",
             Self::InvalidEncoding => "INVALID_ENCODING",

@@ -8,7 +8,10 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use freehold_engine::{ConnectTarget, ScriptSession, Tls, postgres::PostgresSession};
+use freehold_engine::{
+    ConnectTarget, ScriptSession, Tls, mariadb::MariadbSession, postgres::PostgresSession,
+    sqlite::SqliteSession,
+};
 use freehold_model::{BundleDigest, Secret};
 use serde::{Deserialize, Serialize};
 use tokio::io::{
@@ -18,7 +21,8 @@ use tokio::io::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Bundle, Limits, Migrator, Observer, RunEvent, RunFailure, RunOptions, RunReport, StopHandle,
+    Bundle, Dialect, Limits, Migrator, Observer, RunEvent, RunFailure, RunOptions, RunReport,
+    StopHandle,
 };
 
 /// The first line on the runner's standard input.
@@ -48,10 +52,20 @@ pub enum BundleSource {
     },
 }
 
+/// Which engine, and where its database is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "engine", rename_all = "lowercase")]
+pub enum RunnerTarget {
+    Postgresql(ServerTarget),
+    /// MySQL too.
+    Mariadb(ServerTarget),
+    Sqlite(FileTarget),
+}
+
 /// [`ConnectTarget`] as it crosses the pipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RunnerTarget {
+pub struct ServerTarget {
     pub host: String,
     pub port: u16,
     pub username: String,
@@ -60,6 +74,13 @@ pub struct RunnerTarget {
     pub database: String,
     pub tls: RunnerTls,
     pub connect_timeout_ms: u64,
+}
+
+/// A database that is a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileTarget {
+    pub path: PathBuf,
 }
 
 /// [`Tls`] as it crosses the pipe.
@@ -75,7 +96,32 @@ pub enum RunnerTls {
 }
 
 impl RunnerTarget {
+    /// A PostgreSQL server.
     pub fn from_target(target: &ConnectTarget) -> Self {
+        Self::Postgresql(ServerTarget::of(target))
+    }
+
+    /// A MariaDB or MySQL server.
+    pub fn mariadb(target: &ConnectTarget) -> Self {
+        Self::Mariadb(ServerTarget::of(target))
+    }
+
+    /// An SQLite file.
+    pub fn sqlite(path: impl Into<PathBuf>) -> Self {
+        Self::Sqlite(FileTarget { path: path.into() })
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgresql(_) => Dialect::Postgresql,
+            Self::Mariadb(_) => Dialect::Mysql,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+}
+
+impl ServerTarget {
+    fn of(target: &ConnectTarget) -> Self {
         Self {
             host: target.host.clone(),
             port: target.port,
@@ -192,25 +238,52 @@ async fn attend(
 ) -> Result<RunReport, RunFailure> {
     let input = read_input(stdin).await?;
     let bundle = read_bundle(stdin, &input).await?;
-    let target = input.target.into_target(&input.operation);
-    let mut session = tokio::select! {
-        session = PostgresSession::connect(&target) => {
-            session.map_err(|error| RunFailure::connect(&error))?
+    let dialect = input.target.dialect();
+    let operation = &input.operation;
+    let options = input.options;
+    match input.target {
+        RunnerTarget::Postgresql(target) => {
+            let target = target.into_target(operation);
+            let connecting = PostgresSession::connect(&target);
+            let mut session = connect(connecting, stdin).await?;
+            drop(target);
+            run_until_closed(dialect, &mut session, options, &bundle, stdin, lines).await
         }
-        () = closed(stdin) => return Err(RunFailure::Cancelled { file: None }),
-    };
-    drop(target);
-    run_until_closed(&mut session, input.options, &bundle, stdin, lines).await
+        RunnerTarget::Mariadb(target) => {
+            let target = target.into_target(operation);
+            let connecting = MariadbSession::connect(&target);
+            let mut session = connect(connecting, stdin).await?;
+            drop(target);
+            run_until_closed(dialect, &mut session, options, &bundle, stdin, lines).await
+        }
+        RunnerTarget::Sqlite(target) => {
+            let opening = SqliteSession::open(&target.path);
+            let mut session = connect(opening, stdin).await?;
+            run_until_closed(dialect, &mut session, options, &bundle, stdin, lines).await
+        }
+    }
+}
+
+/// Waits for a connection, as long as the parent wants one.
+async fn connect<S>(
+    connecting: impl Future<Output = freehold_engine::Result<S>>,
+    stdin: &mut (impl AsyncBufRead + Send + Unpin),
+) -> Result<S, RunFailure> {
+    tokio::select! {
+        session = connecting => session.map_err(|error| RunFailure::connect(&error)),
+        () = closed(stdin) => Err(RunFailure::Cancelled { file: None }),
+    }
 }
 
 async fn run_until_closed<S: ScriptSession>(
+    dialect: Dialect,
     session: &mut S,
     options: RunOptions,
     bundle: &Bundle,
     stdin: &mut (impl AsyncBufRead + Send + Unpin),
     lines: &mut impl Observer,
 ) -> Result<RunReport, RunFailure> {
-    let mut migrator = Migrator::new(session, options);
+    let mut migrator = Migrator::new(dialect, session, options);
     let handle = migrator.stop_handle();
     let run = migrator.run(bundle, lines);
     tokio::pin!(run);

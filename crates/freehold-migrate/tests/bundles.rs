@@ -3,7 +3,7 @@
 use std::{fs, io::Write as _, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
-use freehold_migrate::{Bundle, BundleError, Limits, RefusalCode};
+use freehold_migrate::{Bundle, BundleError, Dialect, Limits, RefusalCode};
 use tar::{EntryType, Header};
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -258,7 +258,8 @@ fn manifests_of_another_kind_do_not_open() {
     let good = String::from_utf8(manifest_of(&[])).expect("JSON");
     for (from, to) in [
         ("\"format\":1", "\"format\":2"),
-        ("postgresql", "mysql"),
+        ("postgresql", "oracle"),
+        ("postgresql", "mariadb"),
         ("\"files\"", "\"extra\":1,\"files\""),
     ] {
         let changed = good.replace(from, to);
@@ -273,6 +274,27 @@ fn manifests_of_another_kind_do_not_open() {
             "{to}"
         );
     }
+}
+
+#[test]
+fn a_bundle_says_whose_sql_it_holds_and_older_ones_still_open() {
+    let files = [("V1__a.sql", "SELECT 1")];
+    let digests: Vec<_> = Dialect::ALL
+        .into_iter()
+        .map(|dialect| {
+            let bundle = Bundle::from_files_for(dialect, files).expect("a bundle");
+            let opened = Bundle::open(&bundle.to_archive()).expect("it opens");
+            assert_eq!(opened.dialect(), dialect);
+            assert_eq!(opened.manifest().content.engine, dialect.as_str());
+            opened.digest().clone()
+        })
+        .collect();
+    assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+    // What was packed before there were other engines keeps its address.
+    let plain = Bundle::from_files(files).expect("a bundle");
+    assert_eq!(plain.digest(), &digests[0]);
+    let before = "724899d9de81b4ad042fbdf04c69ee8f992bc5ab9fb94402e1b26f37e20ddd74";
+    assert!(plain.digest().to_string().ends_with(before));
 }
 
 #[test]

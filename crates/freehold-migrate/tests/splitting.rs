@@ -1,12 +1,12 @@
 //! Where statements end, what they are, and what is refused with which place.
 
 use freehold_migrate::{
-    Mode, RefusalCode, Script, ScriptConfig, ScriptKind, ScriptName, StatementClass, split,
+    Dialect, Mode, RefusalCode, Script, ScriptConfig, ScriptKind, ScriptName, StatementClass, split,
 };
 use proptest::prelude::*;
 
 fn texts(script: &str) -> Vec<&str> {
-    split(script)
+    split(Dialect::Postgresql, script)
         .expect("the script can be cut")
         .iter()
         .map(|statement| &script[statement.range()])
@@ -28,28 +28,34 @@ fn loaded(script: &str) -> Loaded {
 }
 
 fn loaded_with(script: &str, config: ScriptConfig) -> Loaded {
-    Script::load("V1__x.sql", &name(), script.as_bytes(), config)
-        .map(|loaded| {
-            let statements = loaded
-                .statements
-                .iter()
-                .map(|statement| script[statement.range()].to_owned())
-                .collect();
-            (loaded.mode, statements)
-        })
-        .map_err(|refusals| {
-            refusals
-                .iter()
-                .map(|refusal| {
-                    assert!(!refusal.advice.is_empty());
-                    (
-                        refusal.code,
-                        refusal.line.expect("a line"),
-                        refusal.column.expect("a column"),
-                    )
-                })
-                .collect()
-        })
+    Script::load(
+        Dialect::Postgresql,
+        "V1__x.sql",
+        &name(),
+        script.as_bytes(),
+        config,
+    )
+    .map(|loaded| {
+        let statements = loaded
+            .statements
+            .iter()
+            .map(|statement| script[statement.range()].to_owned())
+            .collect();
+        (loaded.mode, statements)
+    })
+    .map_err(|refusals| {
+        refusals
+            .iter()
+            .map(|refusal| {
+                assert!(!refusal.advice.is_empty());
+                (
+                    refusal.code,
+                    refusal.line.expect("a line"),
+                    refusal.column.expect("a column"),
+                )
+            })
+            .collect()
+    })
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
@@ -168,7 +174,7 @@ fn copy_blocks_take_their_data_with_them() {
             "SELECT 'after';",
         ]
         .join(newline);
-        let statements = split(&script).expect("valid");
+        let statements = split(Dialect::Postgresql, &script).expect("valid");
         let data: Vec<&str> = statements
             .iter()
             .filter_map(|statement| match &statement.class {
@@ -180,7 +186,7 @@ fn copy_blocks_take_their_data_with_them() {
         assert_eq!(data, [expected.as_str(), ""]);
         assert_eq!(&script[statements[2].range()], "SELECT 'after'");
     }
-    assert!(split("COPY t FROM STDIN;\n\\.").is_ok());
+    assert!(split(Dialect::Postgresql, "COPY t FROM STDIN;\n\\.").is_ok());
     for unfinished in [
         "COPY t FROM STDIN",
         "COPY t FROM STDIN;",
@@ -188,7 +194,10 @@ fn copy_blocks_take_their_data_with_them() {
         "COPY t FROM STDIN;\n1\n\\. ",
         "COPY t FROM STDIN; SELECT 1;\n\\.\n",
     ] {
-        assert!(split(unfinished).is_err(), "{unfinished:?}");
+        assert!(
+            split(Dialect::Postgresql, unfinished).is_err(),
+            "{unfinished:?}"
+        );
     }
     // From a file, or from a table called stdin, there is no data below.
     assert_eq!(texts("COPY t FROM '/x'; SELECT 1").len(), 2);
@@ -380,7 +389,13 @@ fn changes_of_role_run_with_a_warning() {
         "RESET SESSION AUTHORIZATION",
     ] {
         let name = name();
-        let script = Script::load("V1.sql", &name, script.as_bytes(), ScriptConfig::default());
+        let script = Script::load(
+            Dialect::Postgresql,
+            "V1.sql",
+            &name,
+            script.as_bytes(),
+            ScriptConfig::default(),
+        );
         assert_eq!(script.expect("it may run").warnings.len(), 1);
     }
 }
@@ -393,8 +408,14 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
         (b"\xff\xfes\0e\0", 1, 1),
     ] {
         let name = name();
-        let refusals = Script::load("V1.sql", &name, bytes, ScriptConfig::default())
-            .expect_err("it is no text");
+        let refusals = Script::load(
+            Dialect::Postgresql,
+            "V1.sql",
+            &name,
+            bytes,
+            ScriptConfig::default(),
+        )
+        .expect_err("it is no text");
         assert_eq!(refusals[0].code, RefusalCode::InvalidEncoding);
         assert_eq!(
             (refusals[0].line, refusals[0].column),
@@ -421,7 +442,7 @@ fn placeholders_are_refused_unless_the_config_says_they_are_text() {
 fn a_hundred_megabytes_take_linear_time() {
     let line = "INSERT INTO items (id, name, params) VALUES ('1','it''s; a name','$1 -- x');\n";
     let script = line.repeat(1_300_000);
-    let statements = split(&script).expect("valid");
+    let statements = split(Dialect::Postgresql, &script).expect("valid");
     assert_eq!(statements.len(), 1_300_000);
     // Constructs that look ahead must not look again and again.
     for evil in [
@@ -436,8 +457,11 @@ fn a_hundred_megabytes_take_linear_time() {
         "-",
         "begin atomic ",
     ] {
-        let _ = split(&evil.repeat(1_000_000));
-        let _ = split(&format!("COPY t FROM STDIN;\n{}", evil.repeat(300_000)));
+        let _ = split(Dialect::Postgresql, &evil.repeat(1_000_000));
+        let _ = split(
+            Dialect::Postgresql,
+            &format!("COPY t FROM STDIN;\n{}", evil.repeat(300_000)),
+        );
     }
 }
 
@@ -477,21 +501,21 @@ proptest! {
 
     #[test]
     fn nothing_but_blanks_comments_and_semicolons_stands_between_statements(text in "[a-zE$'\"();/*\\- \n]{0,60}") {
-        if let Ok(statements) = split(&text) {
+        if let Ok(statements) = split(Dialect::Postgresql, &text) {
             let mut at = 0;
             for statement in &statements {
                 prop_assert!(at <= statement.start && statement.start < statement.end);
-                prop_assert_eq!(split(&text[at..statement.start]).map(|between| between.len()), Ok(0));
+                prop_assert_eq!(split(Dialect::Postgresql, &text[at..statement.start]).map(|between| between.len()), Ok(0));
                 at = statement.end;
             }
-            prop_assert_eq!(split(&text[at..]).map(|between| between.len()), Ok(0));
+            prop_assert_eq!(split(Dialect::Postgresql, &text[at..]).map(|between| between.len()), Ok(0));
         }
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let name = name();
-        let _ = Script::load("V1.sql", &name, &bytes, ScriptConfig::default());
+        let _ = Script::load(Dialect::Postgresql, "V1.sql", &name, &bytes, ScriptConfig::default());
     }
 
     #[test]
@@ -505,6 +529,6 @@ proptest! {
         joiner in prop_oneof![Just(""), Just(" ")],
     ) {
         let name = name();
-        let _ = Script::load("V1.sql", &name, words.join(joiner).as_bytes(), ScriptConfig::default());
+        let _ = Script::load(Dialect::Postgresql, "V1.sql", &name, words.join(joiner).as_bytes(), ScriptConfig::default());
     }
 }

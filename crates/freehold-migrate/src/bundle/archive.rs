@@ -9,7 +9,8 @@ use flate2::{Compression, GzBuilder, read::GzDecoder};
 use freehold_model::BundleDigest;
 use tar::{Archive, EntryType, Header};
 
-use super::{Bundle, BundleError, ENGINE, FORMAT, Limits, Manifest, describe};
+use super::{Bundle, BundleError, FORMAT, Limits, Manifest, describe};
+use crate::Dialect;
 
 const MANIFEST: &str = "freehold-bundle.json";
 const FOLDER: &str = "migrations/";
@@ -200,12 +201,17 @@ fn verify(manifest: Manifest, files: Files) -> Result<Bundle, BundleError> {
             content.format
         )));
     }
-    if content.engine != ENGINE {
-        return Err(invalid(format!(
-            "it is for {:?}, not {ENGINE}",
-            content.engine
-        )));
-    }
+    let dialect = content
+        .engine
+        .parse()
+        .ok()
+        .filter(|dialect: &Dialect| dialect.as_str() == content.engine)
+        .ok_or_else(|| {
+            invalid(format!(
+                "it is for {:?}, which this version of Freehold cannot migrate",
+                content.engine
+            ))
+        })?;
     let described: Vec<_> = files
         .iter()
         .map(|(path, bytes)| describe(path, bytes))
@@ -221,6 +227,7 @@ fn verify(manifest: Manifest, files: Files) -> Result<Bundle, BundleError> {
         )));
     }
     Ok(Bundle {
+        dialect,
         digest: content.digest(),
         manifest,
         files,

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::Path};
 
 use super::{Bundle, BundleError, Limits, archive};
-use crate::{FileRole, Refusal, RefusalCode, role_of};
+use crate::{Dialect, FileRole, Refusal, RefusalCode, role_of};
 
 /// A packed folder.
 #[derive(Debug, Clone)]
@@ -15,12 +15,20 @@ pub struct Packed {
 }
 
 impl Bundle {
+    /// Packs a folder of migrations for PostgreSQL; see [`Bundle::pack_for`].
+    ///
+    /// # Errors
+    /// Those of [`Bundle::pack_for`].
+    pub fn pack(folder: &Path) -> Result<Packed, BundleError> {
+        Self::pack_for(Dialect::Postgresql, folder)
+    }
+
     /// Packs the migrations of a folder and its subfolders. Hidden folders are skipped.
     ///
     /// # Errors
     /// All files whose names look like migrations and are none, at once; a settings file without its
     /// script; symbolic links; a folder without migrations.
-    pub fn pack(folder: &Path) -> Result<Packed, BundleError> {
+    pub fn pack_for(dialect: Dialect, folder: &Path) -> Result<Packed, BundleError> {
         let mut walk = Walk::default();
         walk.visit(folder, "")?;
         walk.find_lonely_configs();
@@ -38,7 +46,7 @@ impl Bundle {
                 what: format!("{} files, {} are allowed", walk.files.len(), limits.files),
             });
         }
-        let bundle = Self::from_files(walk.files)?;
+        let bundle = Self::from_files_for(dialect, walk.files)?;
         let archive = bundle.to_archive();
         // What nobody could open must not be uploaded.
         Self::open_within(&archive, limits)?;

@@ -18,12 +18,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use freehold_model::BundleDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Refusal, ScriptConfig, ScriptName};
+use crate::{Dialect, Refusal, ScriptConfig, ScriptName};
 pub use folder::Packed;
 
 /// An opened bundle: the files, verified.
 #[derive(Debug, Clone)]
 pub struct Bundle {
+    dialect: Dialect,
     manifest: Manifest,
     digest: BundleDigest,
     files: BTreeMap<String, Vec<u8>>,
@@ -44,7 +45,7 @@ pub struct Manifest {
 pub struct Content {
     /// Grows when the meaning of a bundle changes.
     pub format: u32,
-    /// `postgresql`.
+    /// Whose SQL the scripts are: a [`Dialect`]'s word.
     pub engine: String,
     /// Sorted by path, no path twice.
     pub files: Vec<ManifestFile>,
@@ -114,14 +115,28 @@ fn join(refusals: &[Refusal]) -> String {
 }
 
 const FORMAT: u32 = 1;
-const ENGINE: &str = "postgresql";
 
 impl Bundle {
-    /// A bundle of the given files, by their paths relative to the folder.
+    /// A bundle of the given files for PostgreSQL; see [`Bundle::from_files_for`].
     ///
     /// # Errors
     /// A path that is no decent name, or that stands there twice.
     pub fn from_files<P, B>(files: impl IntoIterator<Item = (P, B)>) -> Result<Self, BundleError>
+    where
+        P: Into<String>,
+        B: Into<Vec<u8>>,
+    {
+        Self::from_files_for(Dialect::Postgresql, files)
+    }
+
+    /// A bundle of the given files, by their paths relative to the folder.
+    ///
+    /// # Errors
+    /// A path that is no decent name, or that stands there twice.
+    pub fn from_files_for<P, B>(
+        dialect: Dialect,
+        files: impl IntoIterator<Item = (P, B)>,
+    ) -> Result<Self, BundleError>
     where
         P: Into<String>,
         B: Into<Vec<u8>>,
@@ -138,7 +153,7 @@ impl Bundle {
             created_by: concat!("freehold ", env!("CARGO_PKG_VERSION")).to_owned(),
             content: Content {
                 format: FORMAT,
-                engine: ENGINE.to_owned(),
+                engine: dialect.as_str().to_owned(),
                 files: by_path
                     .iter()
                     .map(|(path, bytes)| describe(path, bytes))
@@ -146,6 +161,7 @@ impl Bundle {
             },
         };
         Ok(Self {
+            dialect,
             digest: manifest.content.digest(),
             manifest,
             files: by_path,
@@ -155,6 +171,11 @@ impl Bundle {
     /// The bundle's address.
     pub fn digest(&self) -> &BundleDigest {
         &self.digest
+    }
+
+    /// Whose SQL the scripts are.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub fn manifest(&self) -> &Manifest {

@@ -3,28 +3,31 @@
 //! In a transaction, everything commits or nothing: the script's statements and its history row. So a
 //! killed runner, a lost reply or a failing statement leaves either the whole script with its row or
 //! no trace. Outside a transaction the row comes afterwards; a failure is recorded with
-//! `success = false`, as Flyway does, and stops every later run until somebody has looked.
+//! `success = false`, as Flyway does, and stops every later run until somebody has looked. For MySQL,
+//! where that is the rule, and for SQLite, see [`super::claim`].
 
 use std::time::Instant;
 
 use freehold_engine::{CopySource, EngineError, Executed, Fault, ScriptSession, StatementError};
 
 use super::{
-    Seat, Stop,
+    Stop,
     event::{Observer, RunEvent},
-    failure::{RunFailure, StatementFailure, advice_for, chain, server_words},
+    failure::{RunFailure, StatementFailure, advice_for, chain, is_cancellation, server_words},
     history_table::NewRow,
     lock,
-    message::{Message, Own, Piece, Spot, pieces},
+    lock::Lock,
+    message::{Closing, Message, Own, Piece, Spot, in_statement, messages, pieces},
     run_own,
+    seat::Seat,
 };
-use crate::{Mode, Script, Statement, StatementClass};
+use crate::{Dialect, Mode, Script, Statement, StatementClass, dialect::postgresql_server};
 
 /// More notices than this of one script are only counted.
 const NOTICES_MAX: usize = 100;
 const EXCERPT_CHARS: usize = 160;
-/// How a transaction is opened that the script does not open itself.
-const PLAIN_OPENING: &str = "BEGIN";
+/// MySQL's warning that some changed tables could not be rolled back.
+const NOT_ROLLED_BACK: &str = "1196:";
 
 /// One script on its way.
 pub(super) struct Execution<'r, 'b, S, O> {
@@ -36,41 +39,119 @@ pub(super) struct Execution<'r, 'b, S, O> {
     /// What puts the session back to what a new one has, before the script.
     pub(super) reset: &'r [String],
     pub(super) rank: i32,
+    /// Whether this run has applied nothing yet.
+    pub(super) is_first: bool,
+    pub(super) lock_attempts: u32,
     pub(super) rows: u64,
     pub(super) notices: usize,
 }
 
+/// How a script ended that did not fail.
+pub(super) enum Outcome {
+    Done {
+        rows: u64,
+    },
+    /// Its rank is taken: somebody else has migrated in the meantime. It did not run.
+    Overtaken,
+}
+
 impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
-    pub(super) async fn run(mut self) -> Result<u64, RunFailure> {
-        match &self.script.mode {
-            Mode::Transaction { opening } => self.in_transaction(opening).await?,
-            Mode::Bare => self.bare().await?,
+    pub(super) async fn run(mut self) -> Result<Outcome, RunFailure> {
+        let is_postgresql = self.seat.dialect == Dialect::Postgresql;
+        let has_run = match &self.script.mode {
+            Mode::Transaction { opening } if is_postgresql => {
+                self.in_transaction(opening).await?;
+                true
+            }
+            Mode::Bare if is_postgresql => {
+                self.bare().await?;
+                true
+            }
+            Mode::Transaction { opening } => self.in_timed_transaction(opening).await?,
+            Mode::Bare => self.claimed().await?,
+        };
+        if !has_run {
+            return Ok(Outcome::Overtaken);
         }
         if self.notices > NOTICES_MAX {
             let more = self.notices - NOTICES_MAX;
             self.say(format!("… and {more} more notices")).await;
         }
-        Ok(self.rows)
+        Ok(Outcome::Done { rows: self.rows })
+    }
+
+    /// Where the server's clock cannot say how long the script took, we do. False: overtaken.
+    async fn in_timed_transaction(&mut self, opening: &str) -> Result<bool, RunFailure> {
+        let script = self.script;
+        let started = Instant::now();
+        if !self.begin(opening).await? {
+            return Ok(false);
+        }
+        for piece in pieces(script) {
+            let Piece::Batch(range) = piece else {
+                continue;
+            };
+            let last = range.end - 1;
+            for message in messages(script, range) {
+                self.send(message).await?;
+            }
+            self.progress(last).await;
+        }
+        let row = self.row(true, &elapsed_ms(started));
+        let closing = Closing::new(&self.seat.restoring(), &row);
+        self.send(Message::closing(&closing)).await?;
+        Ok(true)
+    }
+
+    /// Opens a transaction. SQLite's write lock may be another program's for a while. False: our rank
+    /// is taken, and no transaction is open.
+    pub(super) async fn begin(&mut self, opening: &str) -> Result<bool, RunFailure> {
+        let attempts = self.lock_attempts;
+        let opened =
+            lock::when_free(self.session, opening, attempts, self.stop, self.observer).await;
+        if let Err(error) = opened {
+            self.stop.check(Some(self.script.path))?;
+            return Err(if matches!(error.fault, Fault::Busy { .. }) {
+                self.locked_out(&error)
+            } else {
+                self.abort(error, false, |_, _| Spot::Own(Own::Opening))
+                    .await
+            });
+        }
+        if self.seat.lock != Lock::History
+            || self.seat.table.is_next(self.session, self.rank).await?
+        {
+            return Ok(true);
+        }
+        run_own(self.session, "ROLLBACK", "give way to another run").await?;
+        Ok(false)
+    }
+
+    fn locked_out(&self, error: &EngineError) -> RunFailure {
+        if self.is_first {
+            return RunFailure::Locked {
+                holders: Vec::new(),
+            };
+        }
+        RunFailure::Server {
+            doing: format!("begin {}", self.script.path),
+            message: format!(
+                "another program keeps its lock ({}); the scripts before it stay, run again when it is done",
+                chain(error)
+            ),
+        }
     }
 
     async fn in_transaction(&mut self, opening: &str) -> Result<(), RunFailure> {
         let script = self.script;
-        // The script's own time, by the server's clock; the transaction began with it.
-        let row = self.row(
-            true,
-            "LEAST(EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000, 2147483647)::int",
-        );
-        // The script may have changed its role in ways that its text does not show.
-        let closing = format!(
-            "RESET SESSION AUTHORIZATION;\n{};\n{row};\nCOMMIT",
-            self.seat.role
-        );
+        let row = self.row(true, postgresql_server::ELAPSED_MS);
+        let closing = Closing::new(&self.seat.restoring(), &row);
         let pieces = pieces(script);
         if matches!(pieces.as_slice(), [] | [Piece::Batch(_)]) {
             // The reset goes with the script: a round trip less, and it is in the transaction. An
             // opening that sets an isolation level must be the first statement, so there it goes ahead.
             let mut lead: Vec<&str> = Vec::new();
-            if opening == PLAIN_OPENING {
+            if opening == Dialect::Postgresql.opening() {
                 lead.extend(self.reset.iter().map(String::as_str));
             } else {
                 self.restore().await?;
@@ -118,7 +199,8 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         self.tell_notices().await;
         match result {
             Ok(done) => {
-                self.rows += done.rows;
+                // The history row is none of the script's.
+                self.rows += done.rows.saturating_sub(u64::from(message.commits()));
                 Ok(())
             }
             Err(interrupted) => {
@@ -170,19 +252,41 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             };
         }
         let _ = self.session.execute("ROLLBACK").await;
-        self.failure(&error, true, locate)
+        let is_undone = !self.has_kept_changes().await;
+        self.failure(&error, is_undone, locate)
+    }
+
+    /// MySQL keeps what was written to tables without transactions, and warns of it. Then the script
+    /// must not simply run again.
+    async fn has_kept_changes(&mut self) -> bool {
+        let warned = self.seat.dialect == Dialect::Mysql
+            && self
+                .session
+                .take_notices()
+                .iter()
+                .any(|notice| notice.contains(NOT_ROLLED_BACK));
+        if warned {
+            self.record_failure("0").await;
+        }
+        warned
+    }
+
+    /// A script outside a transaction needs the lock more than any other.
+    pub(super) async fn check_lock(&mut self) -> Result<(), RunFailure> {
+        if lock::is_held(self.session, &self.seat.lock).await? {
+            return Ok(());
+        }
+        Err(RunFailure::Server {
+            doing: format!("run {} outside a transaction", self.script.path),
+            message: "a script before it gave up the migration lock (pg_advisory_unlock_all? RELEASE_ALL_LOCKS?), so another migration may be running; run again".to_owned(),
+        })
     }
 
     /// Statement by statement, outside a transaction.
     async fn bare(&mut self) -> Result<(), RunFailure> {
         let script = self.script;
         self.restore().await?;
-        if !lock::is_held(self.session, self.seat.lock_id).await? {
-            return Err(RunFailure::Server {
-                doing: format!("run {} outside a transaction", script.path),
-                message: "a script before it gave up the migration lock (pg_advisory_unlock_all?), so another migration may be running; run again".to_owned(),
-            });
-        }
+        self.check_lock().await?;
         let started = Instant::now();
         for (index, statement) in script.statements.iter().enumerate() {
             self.stop.check(Some(script.path))?;
@@ -205,17 +309,10 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     }
 
     async fn close_bare(&mut self, started: Instant) -> Result<(), RunFailure> {
-        let left_open = self.session.in_transaction().await.unwrap_or(false);
-        if left_open {
+        if self.session.in_transaction().await.unwrap_or(false) {
             let _ = self.session.execute("ROLLBACK").await;
-            self.record_failure(started).await;
-            return Err(RunFailure::Statement(Box::new(StatementFailure {
-                excerpt: String::new(),
-                message: "the script ends inside a transaction that it began".to_owned(),
-                rolled_back: false,
-                advice: format!("Add the missing COMMIT. {}", left_behind(false)),
-                ..self.blank_failure()
-            })));
+            self.record_failure(&elapsed_ms(started)).await;
+            return Err(self.left_open());
         }
         self.seat.take_role(self.session).await?;
         let row = self.row(true, &elapsed_ms(started));
@@ -245,24 +342,30 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         if self.session.in_transaction().await.unwrap_or(false) {
             let _ = self.session.execute("ROLLBACK").await;
         }
-        self.record_failure(started).await;
+        self.record_failure(&elapsed_ms(started)).await;
         self.failure(error, false, |this, words| {
             if matches!(statement.class, StatementClass::CopyFromStdin { .. }) {
                 return this.copy_spot(statement, words);
             }
-            let script = this.script;
-            let text = &script.text[statement.range()];
-            let inside = words.position.map_or(0, |position| {
-                crate::script::place::byte_offset(text, position)
-            });
-            Spot::At(statement.start + inside)
+            in_statement(this.script, statement, words)
         })
     }
 
+    pub(super) fn left_open(&self) -> RunFailure {
+        RunFailure::Statement(Box::new(StatementFailure {
+            message: "the script ends inside a transaction that it began".to_owned(),
+            advice: format!(
+                "Add the missing COMMIT. {}",
+                left_behind(false, self.seat.dialect)
+            ),
+            ..self.blank_failure()
+        }))
+    }
+
     /// The row that stops later runs until somebody has looked.
-    async fn record_failure(&mut self, started: Instant) {
+    async fn record_failure(&mut self, execution_time: &str) {
         if self.seat.take_role(self.session).await.is_ok() {
-            let row = self.row(false, &elapsed_ms(started));
+            let row = self.row(false, execution_time);
             if let Err(error) = self.session.execute(&row).await {
                 tracing::warn!(
                     script = self.script.path,
@@ -273,7 +376,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         }
     }
 
-    fn row(&self, success: bool, execution_time: &str) -> String {
+    pub(super) fn row(&self, success: bool, execution_time: &str) -> String {
         let row = NewRow {
             rank: self.rank,
             installed_by: &self.seat.installed_by,
@@ -307,14 +410,14 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         }
     }
 
-    fn failure(
+    pub(super) fn failure(
         &self,
         error: &EngineError,
         rolled_back: bool,
         locate: impl FnOnce(&Self, &StatementError) -> Spot,
     ) -> RunFailure {
         let words = server_words(error);
-        if words.sqlstate == "57014" && self.stop.is_stopped() {
+        if is_cancellation(&words) && self.stop.is_stopped() {
             return RunFailure::Cancelled {
                 file: Some(self.script.path.to_owned()),
             };
@@ -346,7 +449,8 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
                 .to_owned();
             }
         }
-        let advice = advice_for(&words, at_psql_variable);
+        let is_postgresql = self.seat.dialect == Dialect::Postgresql;
+        let advice = advice_for(&words, at_psql_variable && is_postgresql);
         RunFailure::Statement(Box::new(StatementFailure {
             sqlstate: (!words.sqlstate.is_empty()).then_some(words.sqlstate),
             message: words.message,
@@ -354,7 +458,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             hint: words.hint,
             context: words.context,
             rolled_back,
-            advice: format!("{advice} {}", left_behind(rolled_back)),
+            advice: format!("{advice} {}", left_behind(rolled_back, self.seat.dialect)),
             ..failure
         }))
     }
@@ -376,7 +480,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         }
     }
 
-    async fn progress(&mut self, last: usize) {
+    pub(super) async fn progress(&mut self, last: usize) {
         let script = self.script;
         let statement = &script.statements[last];
         let at = match &statement.class {
@@ -398,7 +502,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             .await;
     }
 
-    async fn tell_notices(&mut self) {
+    pub(super) async fn tell_notices(&mut self) {
         for notice in self.session.take_notices() {
             self.notices += 1;
             if self.notices <= NOTICES_MAX {
@@ -415,19 +519,26 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     }
 }
 
-fn is_lost(error: &EngineError) -> bool {
+pub(super) fn is_lost(error: &EngineError) -> bool {
     matches!(error.fault, Fault::Undetermined | Fault::Unreachable { .. })
 }
 
-fn left_behind(rolled_back: bool) -> &'static str {
-    if rolled_back {
-        "The script was rolled back as a whole; the scripts before it stay."
-    } else {
-        "The script runs outside a transaction: what it did before stays, and the history marks it as failed. Undo or finish it by hand, delete its row with success = false from the history table, then run again. A failed CREATE INDEX CONCURRENTLY leaves an invalid index; drop it first."
+fn left_behind(rolled_back: bool, dialect: Dialect) -> &'static str {
+    match (rolled_back, dialect) {
+        (true, _) => "The script was rolled back as a whole; the scripts before it stay.",
+        (false, Dialect::Postgresql) => {
+            "The script runs outside a transaction: what it did before stays, and the history marks it as failed. Undo or finish it by hand, delete its row with success = false from the history table, then run again. A failed CREATE INDEX CONCURRENTLY leaves an invalid index; drop it first."
+        }
+        (false, Dialect::Mysql) => {
+            "What it changed before this in the schema, or in tables without transactions, stays, and the history marks it as failed. Undo or finish it by hand, delete its row with success = 0 from the history table (or run flyway repair), then run again."
+        }
+        (false, Dialect::Sqlite) => {
+            "The script runs outside a transaction: what it did before stays, and the history marks it as failed. Undo or finish it by hand, delete its row with success = 0 from the history table (or run flyway repair), then run again."
+        }
     }
 }
 
-fn elapsed_ms(started: Instant) -> String {
+pub(super) fn elapsed_ms(started: Instant) -> String {
     let elapsed = started.elapsed().as_millis();
     i32::try_from(elapsed).unwrap_or(i32::MAX).to_string()
 }

@@ -148,6 +148,12 @@ pub(crate) fn server_words(error: &EngineError) -> StatementError {
     }
 }
 
+/// Whether the server says that somebody asked it to stop.
+pub(crate) fn is_cancellation(error: &StatementError) -> bool {
+    matches!(error.sqlstate.as_str(), "57014" | "70100")
+        || error.message.eq_ignore_ascii_case("interrupted")
+}
+
 /// What to do about an error of the server, in a script's author's words.
 pub(crate) fn advice_for(error: &StatementError, at_psql_variable: bool) -> &'static str {
     match error.sqlstate.as_str() {
@@ -155,13 +161,13 @@ pub(crate) fn advice_for(error: &StatementError, at_psql_variable: bool) -> &'st
             "psql variables (:name) are not replaced here; write the value out."
         }
         "42601" => "Correct the statement; the server could not read it at the place shown.",
-        "42P01" | "42703" | "42883" | "42704" | "3F000" => {
+        "42P01" | "42703" | "42883" | "42704" | "3F000" | "42S02" | "42S22" | "42S12" => {
             "Look for a misspelt name, or for a migration that should have made it and runs later."
         }
         "42P07" | "42710" | "42701" | "42723" | "42P06" => {
             "Something of that name exists already, perhaps made by hand. Remove or rename it, or make the statement say IF NOT EXISTS."
         }
-        "23505" | "23503" | "23502" | "23514" | "23P01" => {
+        "23505" | "23503" | "23502" | "23514" | "23P01" | "23000" => {
             "The data that is there breaks the rule. Clean it up in the script before this statement."
         }
         "42501" => {
@@ -169,7 +175,7 @@ pub(crate) fn advice_for(error: &StatementError, at_psql_variable: bool) -> &'st
         }
         "55P03" => "Another session holds a lock on the object. Run again in a quieter moment.",
         "40P01" | "40001" => "It collided with another session. Run again.",
-        "57014" => {
+        "57014" | "70100" => {
             "It ran longer than the server allows, or was cancelled. Run again, or split it."
         }
         "53100" => "The server's disk is full. Ask the platform team, then run again.",
@@ -182,7 +188,44 @@ pub(crate) fn advice_for(error: &StatementError, at_psql_variable: bool) -> &'st
         "22P04" => {
             "The data below COPY … FROM STDIN does not fit the table; the detail names its line."
         }
-        _ => "Correct the script.",
+        "42S01" | "42S21" | "42S11" => {
+            "Something of that name exists already, perhaps made by hand or by an earlier attempt. Remove or rename it, or make the statement say IF NOT EXISTS."
+        }
+        _ => advice_for_words(&error.message),
+    }
+}
+
+/// SQLite has no states, and MySQL one for many things.
+fn advice_for_words(message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&[
+        "no such table",
+        "no such column",
+        "no such index",
+        "no such trigger",
+    ]) {
+        "Look for a misspelt name, or for a migration that should have made it and runs later."
+    } else if says(&["already exists", "duplicate column name"]) {
+        "Something of that name exists already, perhaps made by hand. Remove or rename it, or make the statement say IF NOT EXISTS."
+    } else if says(&["constraint failed"]) {
+        "The data that is there breaks the rule. Clean it up in the script before this statement."
+    } else if says(&[
+        "syntax error",
+        "error in your SQL syntax",
+        "incomplete input",
+    ]) {
+        "Correct the statement; the server could not read it at the place shown."
+    } else if says(&[
+        "command denied",
+        "Access denied",
+        "not authorized",
+        "prohibited",
+    ]) {
+        "The migration runs with the rights of the database's owner; what needs more belongs to the platform team."
+    } else if says(&["Lock wait timeout", "is locked"]) {
+        "Another session holds a lock on the object. Run again in a quieter moment."
+    } else {
+        "Correct the script."
     }
 }
 
@@ -225,6 +268,9 @@ impl fmt::Display for RunFailure {
                     .try_for_each(|refusal| write!(f, "\n{refusal}"))
             }
             Self::Statement(failure) => failure.fmt(f),
+            Self::Locked { holders } if holders.is_empty() => f.write_str(
+                "nothing ran: another program holds the lock; wait until it ends, then run again",
+            ),
             Self::Locked { holders } => {
                 f.write_str("nothing ran: another migration holds the lock")?;
                 for holder in holders {

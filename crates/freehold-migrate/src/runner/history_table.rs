@@ -4,16 +4,15 @@ use freehold_engine::ScriptSession;
 
 use super::failure::RunFailure;
 use crate::{
-    HistoryRow, Refusal, RefusalCode, RowKind, Script,
+    Dialect, HISTORY_TABLE, HistoryRow, Refusal, RefusalCode, RowKind, Script,
+    dialect::{mysql_server, postgresql_server, sqlite_server},
     name::stored_script,
-    quote::{Identifier, Literal},
 };
-
-pub const HISTORY_TABLE: &str = "flyway_schema_history";
 
 /// The history table of one schema.
 #[derive(Debug, Clone)]
 pub(super) struct HistoryTable {
+    dialect: Dialect,
     schema: String,
 }
 
@@ -27,14 +26,19 @@ pub(super) struct NewRow<'a> {
 }
 
 impl HistoryTable {
-    pub(super) fn of(schema: &str) -> Self {
+    pub(super) fn of(dialect: Dialect, schema: &str) -> Self {
         Self {
+            dialect,
             schema: schema.to_owned(),
         }
     }
 
-    fn qualified(&self) -> String {
-        format!("{}.{}", Identifier(&self.schema), Identifier(HISTORY_TABLE))
+    pub(super) fn qualified(&self) -> String {
+        self.dialect.history_table(&self.schema)
+    }
+
+    fn column(&self, name: &str) -> String {
+        self.dialect.identifier(name)
     }
 
     /// All rows, or None when there is no table.
@@ -42,17 +46,25 @@ impl HistoryTable {
         &self,
         session: &mut S,
     ) -> Result<Option<Vec<HistoryRow>>, RunFailure> {
-        let exists = format!(
-            "SELECT (pg_catalog.to_regclass({}) IS NOT NULL)::text",
-            Literal(&self.qualified())
-        );
-        if !self.ask(session, &exists).await? {
+        if !self.exists(session).await? {
             return Ok(None);
         }
+        let columns = [
+            "installed_rank",
+            "version",
+            "description",
+            "type",
+            "script",
+            "checksum",
+            "installed_by",
+            "installed_on",
+            "execution_time",
+            "success",
+        ]
+        .map(|name| self.dialect.as_text(name));
         let sql = format!(
-            "SELECT installed_rank::text, version::text, description::text, type::text, \
-             script::text, checksum::text, installed_by::text, installed_on::text, \
-             execution_time::text, success::text FROM {} ORDER BY installed_rank",
+            "SELECT {} FROM {} ORDER BY installed_rank",
+            columns.join(", "),
             self.qualified()
         );
         let rows = session
@@ -68,95 +80,141 @@ impl HistoryTable {
             })
     }
 
-    /// Whether the schema holds anything that an extension did not put there.
+    async fn exists<S: ScriptSession>(&self, session: &mut S) -> Result<bool, RunFailure> {
+        let exists = match self.dialect {
+            Dialect::Postgresql => postgresql_server::history_exists(&self.schema),
+            Dialect::Mysql => mysql_server::history_exists(&self.schema),
+            Dialect::Sqlite => sqlite_server::history_exists(),
+        };
+        if !ask(session, &exists).await? {
+            return Ok(false);
+        }
+        if self.dialect == Dialect::Mysql
+            && !ask(
+                session,
+                &mysql_server::history_is_transactional(&self.schema),
+            )
+            .await?
+        {
+            return Err(RunFailure::Refused {
+                refusals: vec![Refusal::new(
+                    RefusalCode::InvalidHistory,
+                    format!(
+                        "the table {HISTORY_TABLE} has a storage engine without transactions, so its rows would not follow the scripts"
+                    ),
+                    format!(
+                        "Run ALTER TABLE {} ENGINE=InnoDB once; Flyway reads it as before.",
+                        self.qualified()
+                    ),
+                )],
+            });
+        }
+        Ok(true)
+    }
+
+    /// Whether the schema holds nothing that somebody made.
     pub(super) async fn schema_is_empty<S: ScriptSession>(
         &self,
         session: &mut S,
     ) -> Result<bool, RunFailure> {
-        let schema = Literal(&self.schema);
-        let own = "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = o.oid AND d.deptype = 'e')";
-        let sql = format!(
-            "SELECT (NOT EXISTS ( \
-             SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace \
-             WHERE n.nspname = {schema} AND o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {own} \
-             UNION ALL \
-             SELECT FROM pg_catalog.pg_type o JOIN pg_catalog.pg_namespace n ON n.oid = o.typnamespace \
-             WHERE n.nspname = {schema} AND o.typcategory NOT IN ('A', 'C') AND {own} \
-             UNION ALL \
-             SELECT FROM pg_catalog.pg_proc o JOIN pg_catalog.pg_namespace n ON n.oid = o.pronamespace \
-             WHERE n.nspname = {schema} AND {own}))::text"
-        );
-        self.ask(session, &sql).await
+        match self.dialect {
+            Dialect::Postgresql => {
+                ask(session, &postgresql_server::schema_is_empty(&self.schema)).await
+            }
+            Dialect::Sqlite => ask(session, sqlite_server::schema_is_empty()).await,
+            Dialect::Mysql => {
+                if !ask(session, &mysql_server::schema_is_empty(&self.schema)).await? {
+                    return Ok(false);
+                }
+                let events = mysql_server::has_no_events(&self.schema);
+                Ok(ask(session, &events).await.unwrap_or(true))
+            }
+        }
     }
 
-    async fn ask<S: ScriptSession>(&self, session: &mut S, sql: &str) -> Result<bool, RunFailure> {
-        let rows = session
-            .query(sql, &[])
-            .await
-            .map_err(|error| RunFailure::server("look at the schema", &error))?;
-        let answer = rows.first().and_then(|row| row.first()).cloned().flatten();
-        Ok(matches!(answer.as_deref(), Some("true" | "t")))
-    }
-
-    /// Makes the table exactly as Flyway does, names of key and index included.
-    pub(super) async fn create<S: ScriptSession>(
+    /// Whether no row has this rank or a higher one.
+    pub(super) async fn is_next<S: ScriptSession>(
         &self,
         session: &mut S,
-    ) -> Result<String, RunFailure> {
-        let table = self.qualified();
+        rank: i32,
+    ) -> Result<bool, RunFailure> {
         let sql = format!(
-            "BEGIN;\n\
-             CREATE TABLE {table} (\n\
-             \"installed_rank\" INT NOT NULL,\n\
-             \"version\" VARCHAR(50),\n\
-             \"description\" VARCHAR(200) NOT NULL,\n\
-             \"type\" VARCHAR(20) NOT NULL,\n\
-             \"script\" VARCHAR(1000) NOT NULL,\n\
-             \"checksum\" INTEGER,\n\
-             \"installed_by\" VARCHAR(100) NOT NULL,\n\
-             \"installed_on\" TIMESTAMP NOT NULL DEFAULT now(),\n\
-             \"execution_time\" INTEGER NOT NULL,\n\
-             \"success\" BOOLEAN NOT NULL\n\
-             );\n\
-             ALTER TABLE {table} ADD CONSTRAINT {key} PRIMARY KEY (\"installed_rank\");\n\
-             CREATE INDEX {index} ON {table} (\"success\");\n\
-             COMMIT",
-            key = Identifier(&format!("{HISTORY_TABLE}_pk")),
-            index = Identifier(&format!("{HISTORY_TABLE}_s_idx")),
+            "SELECT COUNT(*) = 0 FROM {} WHERE installed_rank >= {rank}",
+            self.qualified()
         );
-        match session.execute_batch(&sql).await {
-            Ok(_) => Ok(table),
-            Err(interrupted) => {
-                let _ = session.execute("ROLLBACK").await;
-                Err(RunFailure::server(
-                    "make the migration history table",
-                    &interrupted.error,
-                ))
-            }
+        ask(session, &sql).await
+    }
+
+    /// The statements that make the table as Flyway does. `version` is the server's.
+    pub(super) fn creation(&self, version: &str) -> String {
+        match self.dialect {
+            Dialect::Postgresql => postgresql_server::create_history(&self.schema),
+            Dialect::Mysql => mysql_server::create_history(&self.schema, version),
+            Dialect::Sqlite => sqlite_server::create_history(),
         }
     }
 
     /// The statement that records a script.
     pub(super) fn insert(&self, script: &Script<'_>, row: &NewRow<'_>) -> String {
-        let version = script.name.version().map_or_else(
-            || "NULL".to_owned(),
-            |version| Literal(version.as_str()).to_string(),
-        );
+        let literal = |text: &str| self.dialect.literal(text);
+        let version = script
+            .name
+            .version()
+            .map_or_else(|| "NULL".to_owned(), |version| literal(version.as_str()));
+        let columns = [
+            "installed_rank",
+            "version",
+            "description",
+            "type",
+            "script",
+            "checksum",
+            "installed_by",
+            "execution_time",
+            "success",
+        ]
+        .map(|name| self.column(name));
         format!(
-            "INSERT INTO {} (\"installed_rank\", \"version\", \"description\", \"type\", \"script\", \
-             \"checksum\", \"installed_by\", \"execution_time\", \"success\") \
-             VALUES ({}, {version}, {}, {}, {}, {}, {}, {}, {})",
+            "INSERT INTO {} ({}) VALUES ({}, {version}, {}, {}, {}, {}, {}, {}, {})",
             self.qualified(),
+            columns.join(", "),
             row.rank,
-            Literal(&script.name.stored_description()),
-            Literal(RowKind::Sql.as_str()),
-            Literal(&stored_script(script.path)),
+            literal(&script.name.stored_description()),
+            literal(RowKind::Sql.as_str()),
+            literal(&stored_script(script.path)),
             script.checksum,
-            Literal(&row.installed_by.chars().take(100).collect::<String>()),
+            literal(&row.installed_by.chars().take(100).collect::<String>()),
             row.execution_time,
-            row.success,
+            self.dialect.boolean(row.success),
         )
     }
+
+    /// The statement that says how a claimed script has ended.
+    pub(super) fn settle(&self, rank: i32, success: bool, execution_time: &str) -> String {
+        format!(
+            "UPDATE {} SET {} = {}, {} = {execution_time} WHERE {} = {rank}",
+            self.qualified(),
+            self.column("success"),
+            self.dialect.boolean(success),
+            self.column("execution_time"),
+            self.column("installed_rank"),
+        )
+    }
+}
+
+async fn ask<S: ScriptSession>(session: &mut S, sql: &str) -> Result<bool, RunFailure> {
+    let rows = session
+        .query(sql, &[])
+        .await
+        .map_err(|error| RunFailure::server("look at the schema", &error))?;
+    Ok(is_true(&rows))
+}
+
+/// The first field of the first row, as each product writes a yes.
+pub(super) fn is_true(rows: &[Vec<Option<String>>]) -> bool {
+    rows.first()
+        .and_then(|row| row.first())
+        .and_then(Option::as_deref)
+        .is_some_and(|text| matches!(text, "true" | "t" | "1"))
 }
 
 fn parse_row(row: Vec<Option<String>>) -> Result<HistoryRow, Box<Refusal>> {
@@ -194,6 +252,6 @@ fn parse_row(row: Vec<Option<String>>) -> Result<HistoryRow, Box<Refusal>> {
         installed_by: by.unwrap_or_default(),
         installed_on: on.unwrap_or_default(),
         execution_time_ms: number(time).unwrap_or_default(),
-        success: matches!(success.as_deref(), Some("true" | "t")),
+        success: matches!(success.as_deref(), Some("true" | "t" | "1")),
     })
 }

@@ -1,29 +1,48 @@
 //! Flyway's lock, so that neither a second Freehold nor a Flyway runs beside us.
 //!
-//! The same advisory lock id as Flyway's, taken for the session. Flyway takes it for a transaction by
-//! default; both kinds exclude each other. Held by the session, it leaves no transaction open, for
-//! which `CREATE INDEX CONCURRENTLY` would wait forever. It ends with the connection: nothing is left
-//! behind when the runner is killed.
+//! PostgreSQL: the same advisory lock id as Flyway's, taken for the session. Flyway takes it for a
+//! transaction by default; both kinds exclude each other. Held by the session, it leaves no
+//! transaction open, for which `CREATE INDEX CONCURRENTLY` would wait forever.
+//!
+//! MySQL and MariaDB: the same named lock as Flyway's. It is one server's, so in a cluster that writes
+//! on every node it would prove nothing, and there, as in SQLite, the history itself is the lock:
+//! each script first makes sure that its rank is still free, and the primary key lets only one of
+//! two that thought so go on.
+//!
+//! Every lock ends with the connection: nothing is left behind when the runner is killed.
 
 use std::time::Duration;
 
-use freehold_engine::ScriptSession;
+use freehold_engine::{EngineError, Fault, ScriptSession};
 
 use super::{
     Stop,
     event::{LockHolder, Observer, RunEvent},
     failure::RunFailure,
+    history_table::is_true,
 };
-use crate::quote::Identifier;
+use crate::{
+    Dialect,
+    dialect::{mysql_server, postgresql_server},
+};
 
 /// The word "Flyway" in ASCII as a number, to which the table's hash is added.
 const FLYWAY: i64 = 77_431_708_279_161;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The advisory lock of a schema's history table.
+/// The advisory lock of a schema's history table in PostgreSQL.
 pub fn lock_id(schema: &str, table: &str) -> i64 {
-    let quoted = format!("{}.{}", Identifier(schema), Identifier(table));
-    FLYWAY + i64::from(java_hash(&quoted))
+    FLYWAY + i64::from(hash(Dialect::Postgresql, schema, table))
+}
+
+/// The named lock of a database's history table in MySQL and MariaDB.
+pub fn lock_name(database: &str, table: &str) -> String {
+    format!("Flyway-{}", hash(Dialect::Mysql, database, table))
+}
+
+fn hash(dialect: Dialect, schema: &str, table: &str) -> i32 {
+    let (schema, table) = (dialect.identifier(schema), dialect.identifier(table));
+    java_hash(&format!("{schema}.{table}"))
 }
 
 /// Java's `String.hashCode`.
@@ -33,21 +52,61 @@ fn java_hash(text: &str) -> i32 {
     })
 }
 
+/// What keeps a second run out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lock {
+    Advisory(i64),
+    Named(String),
+    /// Nothing that could be taken; each script looks whether its rank is free.
+    History,
+}
+
+/// A lock's four questions, in SQL.
+struct Questions {
+    try_take: String,
+    is_ours: String,
+    holders: String,
+    release: String,
+}
+
+impl Lock {
+    fn questions(&self) -> Option<Questions> {
+        match self {
+            Self::Advisory(id) => Some(Questions {
+                try_take: postgresql_server::try_lock(*id),
+                is_ours: postgresql_server::is_locked_by_us(*id),
+                holders: postgresql_server::lock_holders(*id),
+                release: postgresql_server::unlock(*id),
+            }),
+            Self::Named(name) => Some(Questions {
+                try_take: mysql_server::try_lock(name),
+                is_ours: mysql_server::is_locked_by_us(name),
+                holders: mysql_server::lock_holders(name),
+                release: mysql_server::unlock(name),
+            }),
+            Self::History => None,
+        }
+    }
+}
+
 /// Takes the lock, or says who has it.
 pub(super) async fn take<S: ScriptSession>(
     session: &mut S,
-    id: i64,
+    lock: &Lock,
     attempts: u32,
     stop: &Stop,
     observer: &mut impl Observer,
 ) -> Result<(), RunFailure> {
+    let Some(questions) = lock.questions() else {
+        return stop.check(None);
+    };
     let mut holders = Vec::new();
     for attempt in 1..=attempts.max(1) {
-        if try_take(session, id).await? {
+        if ask(session, &questions.try_take, "take the migration lock").await? {
             return Ok(());
         }
         stop.check(None)?;
-        holders = self::holders(session, id).await?;
+        holders = self::holders(session, &questions.holders).await?;
         observer
             .observe(RunEvent::WaitingForLock {
                 attempt,
@@ -63,49 +122,76 @@ pub(super) async fn take<S: ScriptSession>(
     Err(RunFailure::Locked { holders })
 }
 
-async fn try_take<S: ScriptSession>(session: &mut S, id: i64) -> Result<bool, RunFailure> {
-    let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({id})::text");
-    let rows = session
-        .query(&sql, &[])
-        .await
-        .map_err(|error| RunFailure::server("take the migration lock", &error))?;
-    Ok(is_true(&rows))
+/// Runs statements that begin with taking SQLite's write lock, as soon as no other program has it.
+/// Gives the last `Busy` when it was never free, or when the run was stopped.
+pub(super) async fn when_free<S: ScriptSession>(
+    session: &mut S,
+    statements: &str,
+    attempts: u32,
+    stop: &Stop,
+    observer: &mut impl Observer,
+) -> Result<(), EngineError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let error = match session.execute_batch(statements).await {
+            Ok(_) => return Ok(()),
+            Err(interrupted) => interrupted.error,
+        };
+        let is_busy = matches!(error.fault, Fault::Busy { .. });
+        if !is_busy || attempt >= attempts || stop.is_stopped() {
+            return Err(error);
+        }
+        observer
+            .observe(RunEvent::WaitingForLock {
+                attempt,
+                attempts,
+                holders: Vec::new(),
+            })
+            .await;
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = stop.wait() => {}
+        }
+    }
 }
 
 /// Whether this session still holds the lock: a script can give up all locks of its session.
 pub(super) async fn is_held<S: ScriptSession>(
     session: &mut S,
-    id: i64,
+    lock: &Lock,
 ) -> Result<bool, RunFailure> {
-    let sql = format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE {} AND l.pid = pg_catalog.pg_backend_pid())::text",
-        matches(id)
-    );
-    let rows = session
-        .query(&sql, &[])
-        .await
-        .map_err(|error| RunFailure::server("look at the migration lock", &error))?;
-    Ok(is_true(&rows))
+    match lock.questions() {
+        Some(questions) => ask(session, &questions.is_ours, "look at the migration lock").await,
+        None => Ok(true),
+    }
 }
 
-pub(super) async fn release<S: ScriptSession>(session: &mut S, id: i64) {
-    let sql = format!("SELECT pg_catalog.pg_advisory_unlock({id})::text");
-    // It ends with the session in any case.
-    let _ = session.query(&sql, &[]).await;
+pub(super) async fn release<S: ScriptSession>(session: &mut S, lock: &Lock) {
+    if let Some(questions) = lock.questions() {
+        // It ends with the session in any case.
+        let _ = session.query(&questions.release, &[]).await;
+    }
+}
+
+async fn ask<S: ScriptSession>(
+    session: &mut S,
+    question: &str,
+    doing: &str,
+) -> Result<bool, RunFailure> {
+    session
+        .query(question, &[])
+        .await
+        .map(|rows| is_true(&rows))
+        .map_err(|error| RunFailure::server(doing, &error))
 }
 
 async fn holders<S: ScriptSession>(
     session: &mut S,
-    id: i64,
+    question: &str,
 ) -> Result<Vec<LockHolder>, RunFailure> {
-    let sql = format!(
-        "SELECT l.pid::text, COALESCE(a.application_name, ''), COALESCE(a.usename::text, '') \
-         FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         WHERE {} ORDER BY l.pid",
-        matches(id)
-    );
     let rows = session
-        .query(&sql, &[])
+        .query(question, &[])
         .await
         .map_err(|error| RunFailure::server("see who holds the migration lock", &error))?;
     Ok(rows
@@ -121,31 +207,12 @@ async fn holders<S: ScriptSession>(
         .collect())
 }
 
-/// The server shows a 64-bit lock in two halves.
-fn matches(id: i64) -> String {
-    let bits = id.cast_unsigned();
-    format!(
-        "l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted \
-         AND l.classid = {}::oid AND l.objid = {}::oid \
-         AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-        bits >> 32,
-        bits & 0xffff_ffff
-    )
-}
-
-fn is_true(rows: &[Vec<Option<String>>]) -> bool {
-    rows.first()
-        .and_then(|row| row.first())
-        .and_then(Option::as_deref)
-        .is_some_and(|text| matches!(text, "true" | "t"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_id_is_flyways() {
+    fn the_ids_are_flyways() {
         assert_eq!(
             java_hash("\"public\".\"flyway_schema_history\""),
             2_125_624_436
@@ -153,6 +220,10 @@ mod tests {
         assert_eq!(
             lock_id("public", "flyway_schema_history"),
             77_433_833_903_597
+        );
+        assert_eq!(
+            lock_name("mydb", "flyway_schema_history"),
+            "Flyway-278632207"
         );
         assert_eq!(java_hash(""), 0);
     }

@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Range};
 
 use freehold_engine::StatementError;
 
-use crate::{Script, StatementClass, script::place::byte_offset};
+use crate::{Dialect, Script, Statement, StatementClass, script::place::byte_offset};
 
 /// Larger messages would not be faster, only make progress and cancelling coarser.
 const BATCH_BYTES: usize = 64 << 10;
@@ -22,6 +22,7 @@ pub(super) enum Piece {
     Copy(usize),
 }
 
+/// The pieces of a script that runs in one transaction.
 pub(super) fn pieces(script: &Script<'_>) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut start = 0;
@@ -43,6 +44,45 @@ pub(super) fn pieces(script: &Script<'_>) -> Vec<Piece> {
     pieces
 }
 
+/// The messages of a stretch of statements. MySQL's answer to several at once would not say which of
+/// them failed, so there each is a message, as its own client has it.
+pub(super) fn messages<'a>(
+    script: &Script<'a>,
+    range: Range<usize>,
+) -> impl Iterator<Item = Message<'a>> {
+    let length = if script.dialect == Dialect::Mysql {
+        1
+    } else {
+        range.len().max(1)
+    };
+    let end = range.end;
+    range
+        .step_by(length)
+        .map(move |start| Message::plain(script, start..(start + length).min(end)))
+}
+
+/// The stretches of a script outside a transaction, as far as its progress is told: one statement
+/// each, but for those of MySQL's that only change data.
+pub(super) fn bare_pieces(script: &Script<'_>) -> Vec<Range<usize>> {
+    let goes_together = |statement: &Statement| {
+        script.dialect == Dialect::Mysql && statement.class == StatementClass::Ordinary
+    };
+    let mut pieces: Vec<Range<usize>> = Vec::new();
+    for (index, statement) in script.statements.iter().enumerate() {
+        match pieces.last_mut() {
+            Some(piece)
+                if goes_together(statement)
+                    && goes_together(&script.statements[piece.start])
+                    && statement.end - script.statements[piece.start].start <= BATCH_BYTES =>
+            {
+                piece.end = index + 1;
+            }
+            _ => pieces.push(index..index + 1),
+        }
+    }
+    pieces
+}
+
 /// One message: statements of ours around statements of the script.
 pub(super) struct Message<'a> {
     pub(super) text: Cow<'a, str>,
@@ -53,7 +93,7 @@ pub(super) struct Message<'a> {
     pub(super) body: Range<usize>,
     body_bytes: usize,
     /// What the statements of ours after the body are, in order.
-    tail: &'static [Own],
+    tail: Vec<Own>,
 }
 
 /// A statement of ours.
@@ -82,11 +122,11 @@ impl<'a> Message<'a> {
         let text = body_text(script, &body);
         Self {
             text: Cow::Borrowed(text),
+            body_bytes: text.len(),
             lead_bytes: 0,
             lead_statements: 0,
-            body_bytes: text.len(),
             body,
-            tail: &[],
+            tail: Vec::new(),
         }
     }
 
@@ -98,28 +138,28 @@ impl<'a> Message<'a> {
             lead_statements: 1,
             body: 0..0,
             body_bytes: 0,
-            tail: &[],
+            tail: Vec::new(),
         }
     }
 
     /// The end of the transaction alone.
-    pub(super) fn closing(closing: &'a str) -> Self {
+    pub(super) fn closing(closing: &'a Closing) -> Self {
         Self {
-            text: Cow::Borrowed(closing),
+            text: Cow::Borrowed(&closing.text),
             lead_bytes: 0,
             lead_statements: 0,
             body: 0..0,
             body_bytes: 0,
-            tail: TAIL,
+            tail: closing.parts.clone(),
         }
     }
 
     /// A whole script. `lead` are statements of ours that come first; the last opens the transaction.
-    pub(super) fn whole(script: &Script<'a>, lead: &[&str], closing: &str) -> Self {
+    pub(super) fn whole(script: &Script<'a>, lead: &[&str], closing: &Closing) -> Self {
         let body = 0..script.statements.len();
         let body_text = body_text(script, &body);
         let lead_bytes: usize = lead.iter().map(|own| own.len() + 2).sum();
-        let mut text = String::with_capacity(lead_bytes + body_text.len() + closing.len() + 2);
+        let mut text = String::with_capacity(lead_bytes + body_text.len() + closing.text.len() + 2);
         for own in lead {
             text.push_str(own);
             text.push_str(";\n");
@@ -128,14 +168,14 @@ impl<'a> Message<'a> {
         if !body_text.is_empty() {
             text.push_str(";\n");
         }
-        text.push_str(closing);
+        text.push_str(&closing.text);
         Self {
             text: Cow::Owned(text),
             lead_bytes,
             lead_statements: lead.len(),
             body,
             body_bytes: body_text.len(),
-            tail: TAIL,
+            tail: closing.parts.clone(),
         }
     }
 
@@ -150,7 +190,7 @@ impl<'a> Message<'a> {
         error: &StatementError,
         completed: Option<u64>,
     ) -> Spot {
-        if let Some(position) = error.position {
+        if let Some(position) = error.position.filter(|_| script.dialect != Dialect::Mysql) {
             let at = byte_offset(&self.text, position);
             if at < self.lead_bytes {
                 return Spot::Own(Own::Opening);
@@ -160,13 +200,13 @@ impl<'a> Message<'a> {
             }
         }
         let Some(done) = completed.and_then(|done| usize::try_from(done).ok()) else {
-            return self.somewhere(script);
+            return self.somewhere(script, error);
         };
         let Some(done) = done.checked_sub(self.lead_statements) else {
             return Spot::Own(Own::Opening);
         };
         match done.checked_sub(self.body.len()) {
-            None => Spot::At(script.statements[self.body.start + done].start),
+            None => in_statement(script, &script.statements[self.body.start + done], error),
             Some(own) => Spot::Own(self.tail.get(own).copied().unwrap_or(Own::Commit)),
         }
     }
@@ -175,11 +215,13 @@ impl<'a> Message<'a> {
         script.statements[self.body.start].start
     }
 
-    fn somewhere(&self, script: &Script<'_>) -> Spot {
+    fn somewhere(&self, script: &Script<'_>, error: &StatementError) -> Spot {
         match self.body.len() {
             0 if self.commits() => Spot::Own(Own::Commit),
             0 => Spot::Own(Own::Opening),
-            1 if !self.commits() => Spot::At(self.start(script)),
+            1 if !self.commits() => {
+                in_statement(script, &script.statements[self.body.start], error)
+            }
             _ => Spot::Between(
                 self.start(script),
                 script.statements[self.body.end - 1].start,
@@ -188,8 +230,27 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The statements at the end of every transaction: see [`super::execute`].
-const TAIL: &[Own] = &[Own::Restore, Own::Restore, Own::HistoryRow, Own::Commit];
+/// The statements of ours at the end of a transaction.
+pub(super) struct Closing {
+    text: String,
+    parts: Vec<Own>,
+}
+
+impl Closing {
+    /// The role is taken again, the history row written, the transaction committed.
+    pub(super) fn new(restoring: &[&str], row: &str) -> Self {
+        let mut text = String::with_capacity(row.len() + 64);
+        for statement in restoring {
+            text.push_str(statement);
+            text.push_str(";\n");
+        }
+        text.push_str(row);
+        text.push_str(";\nCOMMIT");
+        let mut parts = vec![Own::Restore; restoring.len()];
+        parts.extend([Own::HistoryRow, Own::Commit]);
+        Self { text, parts }
+    }
+}
 
 fn body_text<'a>(script: &Script<'a>, body: &Range<usize>) -> &'a str {
     if body.is_empty() {
@@ -198,6 +259,41 @@ fn body_text<'a>(script: &Script<'a>, body: &Range<usize>) -> &'a str {
     let start = script.statements[body.start].start;
     let end = script.statements[body.end - 1].end;
     &script.text[start..end]
+}
+
+/// MySQL says in words where in a statement it stopped: `… near 'x' at line 3`.
+pub(super) fn in_statement(
+    script: &Script<'_>,
+    statement: &Statement,
+    error: &StatementError,
+) -> Spot {
+    if let Some(position) = error.position.filter(|_| script.dialect != Dialect::Mysql) {
+        let inside = byte_offset(&script.text[statement.range()], position);
+        return Spot::At(statement.start + inside);
+    }
+    let line = (script.dialect == Dialect::Mysql)
+        .then(|| error.message.rsplit_once(" at line "))
+        .flatten()
+        .and_then(|(_, digits)| digits.trim_end_matches('.').parse::<usize>().ok());
+    let Some(line) = line.and_then(|line| line.checked_sub(1)) else {
+        return Spot::At(statement.start);
+    };
+    let text = &script.text[statement.range()];
+    let line_start = text
+        .split_inclusive('\n')
+        .take(line)
+        .map(str::len)
+        .sum::<usize>();
+    let near = error.message.split_once("near '").map(|(_, rest)| {
+        let end = rest.find(['\'', '\n']).unwrap_or(rest.len());
+        &rest[..end]
+    });
+    let rest = text.get(line_start..).unwrap_or_default();
+    let inside = near
+        .filter(|near| !near.is_empty())
+        .and_then(|near| rest.find(near))
+        .unwrap_or_else(|| rest.len() - rest.trim_start().len());
+    Spot::At(statement.start + line_start.min(text.len()) + inside)
 }
 
 #[cfg(test)]
@@ -210,7 +306,16 @@ mod tests {
             kind: ScriptKind::Repeatable,
             description: String::new(),
         };
-        Script::load("R__x.sql", &name, text.as_bytes(), ScriptConfig::default()).expect("valid")
+        script_in(Dialect::Postgresql, text, &name)
+    }
+
+    fn script_in<'a>(dialect: Dialect, text: &'a str, name: &ScriptName) -> Script<'a> {
+        let config = ScriptConfig::default();
+        Script::load(dialect, "R__x.sql", name, text.as_bytes(), config).expect("valid")
+    }
+
+    fn closing() -> Closing {
+        Closing::new(&["A", "B"], "INSERT x")
     }
 
     fn error(position: Option<u32>) -> StatementError {
@@ -248,7 +353,7 @@ mod tests {
     fn positions_and_counts_lead_back_to_the_script() {
         let text = "-- ä\nselect 'ö'; select bad; select 3";
         let script = script(text);
-        let message = Message::whole(&script, &["BEGIN"], "A;B;INSERT x;COMMIT");
+        let message = Message::whole(&script, &["BEGIN"], &closing());
         let bad = text.find("bad").expect("it is there");
         let position = message
             .text
@@ -288,11 +393,7 @@ mod tests {
     fn statements_of_ours_before_the_opening_do_not_move_the_scripts_places() {
         let text = "CREATE TABLE a ();\nCREATE TABLE b ();\n";
         let script = script(text);
-        let message = Message::whole(
-            &script,
-            &["RESET ALL", "CLOSE ALL", "BEGIN"],
-            "A;B;C;COMMIT",
-        );
+        let message = Message::whole(&script, &["RESET ALL", "CLOSE ALL", "BEGIN"], &closing());
         let second = text.find("CREATE TABLE b").expect("it is there");
         assert_eq!(
             message.locate(&script, &error(None), Some(4)),

@@ -2,48 +2,52 @@
 //!
 //! The order of things: read the files; take Flyway's lock; read the history once; compare; refuse
 //! everything that can be refused before anything runs; then one script after the other, each in a
-//! transaction together with its history row. Between two scripts the session is put back to its
-//! beginnings, so that no script sees what an earlier one left in it.
+//! transaction together with its history row where the engine can. Between two scripts the session
+//! is put back to its beginnings, so that no script sees what an earlier one left in it.
 //!
-//! Killed at any moment, the next run continues where the history ends. Two runs at once: the lock
-//! lets one wait; and were the lock lost, the history's primary key would let only one of two
-//! transactions commit.
+//! Killed at any moment, the next run continues where the history ends, or finds a row that says that
+//! a script was not finished. Two runs at once: the lock lets one wait; where there is no lock, or it
+//! was given up for a moment, a run that finds its rank taken looks at the history again; and were
+//! all of that to fail, the history's primary key would let only one of two transactions commit.
 //!
 //! Not here: who may run what, and the credential's life; see the operation that starts the runner.
 
+mod claim;
 mod event;
 mod execute;
 mod failure;
 mod history_table;
 mod lock;
 mod message;
+mod seat;
 
 use std::{sync::Arc, time::Instant};
 
-use freehold_engine::{ScriptSession, SessionCanceller};
+use freehold_engine::{Fault, ScriptSession, SessionCanceller};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use event::{LockHolder, Observer, PlannedScript, RunEvent};
 pub use failure::{RunFailure, StatementFailure};
-pub use history_table::HISTORY_TABLE;
-pub use lock::lock_id;
+pub use lock::{lock_id, lock_name};
 
 use crate::{
-    Bundle, HistoryRow, Migrations, Mode, PlanOptions, Refusal, RefusalCode, Script,
-    StatementClass, StatusEntry, plan, quote::Identifier,
+    Bundle, Dialect, HISTORY_TABLE, HistoryRow, Migrations, Mode, PlanOptions, Refusal,
+    RefusalCode, Script, StatusEntry, plan,
 };
-use execute::Execution;
-use history_table::HistoryTable;
+use execute::{Execution, Outcome};
+use lock::Lock;
+use seat::{Between, Seat};
 
 /// How a run goes about its work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RunOptions {
     pub plan: PlanOptions,
-    /// The role that scripts run as, and that owns what they make. None: the login's own.
+    /// The role that scripts run as, and that owns what they make. None: the login's own. SQLite has
+    /// no roles.
     pub role: Option<String>,
-    /// Whom the history names. None: the role.
+    /// Whom the history names. None: as Flyway has it, the role, in MySQL the login, in SQLite nobody.
     pub installed_by: Option<String>,
     /// How often to try for the lock, once a second.
     pub lock_attempts: u32,
@@ -100,6 +104,7 @@ pub struct Status {
 /// Runs migrations over a session.
 pub struct Migrator<'s, S> {
     session: &'s mut S,
+    dialect: Dialect,
     options: RunOptions,
     stop: Stop,
     sender: Arc<watch::Sender<bool>>,
@@ -147,10 +152,12 @@ impl Stop {
 }
 
 impl<'s, S: ScriptSession> Migrator<'s, S> {
-    pub fn new(session: &'s mut S, options: RunOptions) -> Self {
+    /// `dialect` is what the session's server speaks.
+    pub fn new(dialect: Dialect, session: &'s mut S, options: RunOptions) -> Self {
         let (sender, receiver) = watch::channel(false);
         Self {
             session,
+            dialect,
             options,
             stop: Stop(receiver),
             sender: Arc::new(sender),
@@ -173,12 +180,25 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         bundle: &Bundle,
         observer: &mut impl Observer,
     ) -> Result<RunReport, RunFailure> {
+        check_engine(self.dialect, bundle)?;
         let migrations = Migrations::resolve(bundle).map_err(refused)?;
-        let seat = Seat::take(self.session, &self.options).await?;
+        let seat = Seat::take(self.session, self.dialect, &self.options).await?;
         observer.observe(seat.connected.clone()).await;
-        let attempts = self.options.lock_attempts;
-        lock::take(self.session, seat.lock_id, attempts, &self.stop, observer).await?;
-        let result = self.run_locked(&seat, &migrations, observer).await;
+        self.take_lock(&seat, observer).await?;
+        let mut report = RunReport {
+            schema: seat.schema.clone(),
+            ..RunReport::default()
+        };
+        let result = loop {
+            match self
+                .run_locked(&seat, &migrations, &mut report, observer)
+                .await
+            {
+                Ok(Pass::Overtaken) => {}
+                Ok(Pass::Finished) => break Ok(report),
+                Err(failure) => break Err(failure),
+            }
+        };
         let is_gone = matches!(
             result,
             Err(RunFailure::ConnectionLost { .. }
@@ -189,9 +209,18 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             if result.is_err() {
                 self.tell_history(&seat, observer).await;
             }
-            lock::release(self.session, seat.lock_id).await;
+            lock::release(self.session, &seat.lock).await;
         }
         result
+    }
+
+    async fn take_lock(
+        &mut self,
+        seat: &Seat,
+        observer: &mut impl Observer,
+    ) -> Result<(), RunFailure> {
+        let attempts = self.options.lock_attempts;
+        lock::take(self.session, &seat.lock, attempts, &self.stop, observer).await
     }
 
     /// A courtesy to whoever keeps a copy of the history: failing to tell it changes nothing.
@@ -205,22 +234,18 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         &mut self,
         seat: &Seat,
         migrations: &Migrations<'_>,
+        report: &mut RunReport,
         observer: &mut impl Observer,
-    ) -> Result<RunReport, RunFailure> {
+    ) -> Result<Pass, RunFailure> {
         let (mut rows, exists) = self.history(seat).await?;
         let plan = plan(migrations, &mut rows, &self.options.plan);
         if !plan.refusals.is_empty() {
             return Err(refused(plan.refusals));
         }
         let scripts = load(&plan.pending)?;
-        let mut report = RunReport {
-            schema: seat.schema.clone(),
-            history_created: !exists,
-            applied: Vec::with_capacity(scripts.len()),
-            history: Vec::new(),
-        };
         if !exists {
-            let table = seat.table.create(self.session).await?;
+            let table = self.make_history(seat, observer).await?;
+            report.history_created = true;
             observer.observe(RunEvent::HistoryCreated { table }).await;
         }
         let applied = plan
@@ -232,35 +257,87 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         let mut before: Option<&Script<'_>> = None;
         for (index, script) in scripts.iter().enumerate() {
             self.stop.check(None)?;
-            let reset = before.map_or_else(Vec::new, |before| seat.reset(before));
+            // The lock keeps others from adding ranks.
+            let rank = plan.last_rank + 1 + i32::try_from(index).unwrap_or(i32::MAX);
+            let Some(reset) = self.freshen(seat, before, rank, observer).await? else {
+                return Ok(Pass::Overtaken);
+            };
             before = Some(script);
-            let file = script.path.to_owned();
             let started = RunEvent::ScriptStarted {
-                file,
+                file: script.path.to_owned(),
                 number: index + 1,
                 of: scripts.len(),
             };
             observer.observe(started).await;
-            // The lock keeps others from adding ranks.
-            let rank = plan.last_rank + 1 + i32::try_from(index).unwrap_or(i32::MAX);
-            let applied = self
-                .run_script(seat, script, &reset, rank, observer)
-                .await?;
+            let first = report.applied.is_empty();
+            let run = self.run_script(seat, script, &reset, rank, first, observer);
+            let Some(applied) = run.await? else {
+                return Ok(Pass::Overtaken);
+            };
             observer.observe(applied.finished()).await;
             report.applied.push(applied);
         }
         report.history = seat.table.read(self.session).await?.unwrap_or_default();
-        Ok(report)
+        Ok(Pass::Finished)
     }
 
+    async fn make_history(
+        &mut self,
+        seat: &Seat,
+        observer: &mut impl Observer,
+    ) -> Result<String, RunFailure> {
+        let sql = seat.table.creation(&seat.server_version);
+        let attempts = self.options.lock_attempts;
+        let made = lock::when_free(self.session, &sql, attempts, &self.stop, observer).await;
+        let Err(error) = made else {
+            return Ok(seat.table.qualified());
+        };
+        let _ = self.session.execute("ROLLBACK").await;
+        self.stop.check(None)?;
+        if matches!(error.fault, Fault::Busy { .. }) {
+            return Err(RunFailure::Locked {
+                holders: Vec::new(),
+            });
+        }
+        Err(RunFailure::server(
+            "make the migration history table",
+            &error,
+        ))
+    }
+
+    /// Makes the session as good as new after a script, or gives the statements that do so. None:
+    /// somebody else has migrated in the meantime.
+    async fn freshen(
+        &mut self,
+        seat: &Seat,
+        before: Option<&Script<'_>>,
+        rank: i32,
+        observer: &mut impl Observer,
+    ) -> Result<Option<Vec<String>>, RunFailure> {
+        match before.map_or(Between::Nothing, |before| seat.between(before)) {
+            Between::Nothing => Ok(Some(Vec::new())),
+            Between::Statements(statements) => Ok(Some(statements)),
+            Between::Reset => {
+                seat.reset(self.session).await?;
+                // The reset gave it up.
+                self.take_lock(seat, observer).await?;
+                let is_next =
+                    seat.lock == Lock::History || seat.table.is_next(self.session, rank).await?;
+                Ok(is_next.then(Vec::new))
+            }
+        }
+    }
+
+    /// None: somebody else has migrated in the meantime, and the script did not run.
     async fn run_script(
         &mut self,
         seat: &Seat,
         script: &Script<'_>,
         reset: &[String],
         rank: i32,
+        is_first: bool,
         observer: &mut impl Observer,
-    ) -> Result<AppliedScript, RunFailure> {
+    ) -> Result<Option<AppliedScript>, RunFailure> {
         let started = Instant::now();
         let execution = Execution {
             session: self.session,
@@ -270,17 +347,22 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             script,
             reset,
             rank,
+            is_first,
+            lock_attempts: self.options.lock_attempts,
             rows: 0,
             notices: 0,
         };
-        let rows = execution.run().await?;
-        Ok(AppliedScript {
+        let rows = match execution.run().await? {
+            Outcome::Done { rows } => rows,
+            Outcome::Overtaken => return Ok(None),
+        };
+        Ok(Some(AppliedScript {
             file: script.path.to_owned(),
             version: script.name.version().map(ToString::to_string),
             installed_rank: rank,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             rows,
-        })
+        }))
     }
 
     /// The history's rows, and whether its table is there. Without it the schema must be empty.
@@ -291,21 +373,48 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         if seat.table.schema_is_empty(self.session).await? {
             return Ok((Vec::new(), false));
         }
+        // Somebody may have made it between the two looks, where no lock keeps them out.
+        if let Some(rows) = seat.table.read(self.session).await? {
+            return Ok((rows, true));
+        }
         Err(refused(vec![non_empty(&seat.schema)]))
     }
+}
+
+/// How one look at the history, and what followed from it, ended.
+enum Pass {
+    Finished,
+    /// Somebody else has migrated since: look again.
+    Overtaken,
+}
+
+fn check_engine(dialect: Dialect, bundle: &Bundle) -> Result<(), RunFailure> {
+    if bundle.dialect() == dialect {
+        return Ok(());
+    }
+    Err(refused(vec![Refusal::new(
+        RefusalCode::OtherEngine,
+        format!(
+            "the bundle was packed for {}, and the database speaks {dialect}",
+            bundle.dialect()
+        ),
+        "Pack the folder again for the database's engine; check that its scripts are meant for it.",
+    )]))
 }
 
 /// Compares a database with a bundle. Takes no lock and changes nothing.
 ///
 /// # Errors
-/// Files that are no migrations, or a server that does not answer.
+/// A bundle for another engine, files that are no migrations, or a server that does not answer.
 pub async fn status<S: ScriptSession>(
+    dialect: Dialect,
     session: &mut S,
     bundle: &Bundle,
     options: &RunOptions,
 ) -> Result<Status, RunFailure> {
+    check_engine(dialect, bundle)?;
     let migrations = Migrations::resolve(bundle).map_err(refused)?;
-    let seat = Seat::take(session, options).await?;
+    let seat = Seat::take(session, dialect, options).await?;
     let rows = seat.table.read(session).await?;
     let history_exists = rows.is_some();
     let mut refusals = Vec::new();
@@ -386,93 +495,6 @@ impl AppliedScript {
             elapsed_ms: self.elapsed_ms,
             rows: self.rows,
         }
-    }
-}
-
-/// What a run knows of its place in the server.
-pub(crate) struct Seat {
-    schema: String,
-    table: HistoryTable,
-    lock_id: i64,
-    installed_by: String,
-    /// The statement that takes the role that scripts run as.
-    role: String,
-    connected: RunEvent,
-}
-
-impl Seat {
-    async fn take<S: ScriptSession>(
-        session: &mut S,
-        options: &RunOptions,
-    ) -> Result<Self, RunFailure> {
-        let role = match &options.role {
-            Some(role) => format!("SET ROLE {}", Identifier(role)),
-            None => "RESET ROLE".to_owned(),
-        };
-        run_own(session, &role, "take the role that scripts run as").await?;
-        // The splitter reads strings by the standard's rules; the server must do the same.
-        let strings = "SET standard_conforming_strings = on";
-        run_own(session, strings, "prepare the session").await?;
-        let facts = session
-            .query(
-                "SELECT pg_catalog.current_schema()::text, current_user::text,                  pg_catalog.current_database()::text, pg_catalog.current_setting('server_version')",
-                &[],
-            )
-            .await
-            .map_err(|error| RunFailure::server("look around in the database", &error))?;
-        let mut facts = facts.into_iter().flatten();
-        let mut fact = || facts.next().flatten();
-        let (schema, user, database, server_version) = (fact(), fact(), fact(), fact());
-        let user = user.unwrap_or_default();
-        let Some(schema) = schema else {
-            return Err(refused(vec![Refusal::new(
-                RefusalCode::SchemaDoesNotExist,
-                format!("no schema of the search path exists, or {user:?} may not use it"),
-                "Create the schema and grant USAGE and CREATE on it, or correct the role's search_path.",
-            )]));
-        };
-        Ok(Self {
-            table: HistoryTable::of(&schema),
-            lock_id: lock_id(&schema, HISTORY_TABLE),
-            installed_by: options.installed_by.clone().unwrap_or_else(|| user.clone()),
-            role,
-            connected: RunEvent::Connected {
-                server_version: server_version.unwrap_or_default(),
-                database: database.unwrap_or_default(),
-                schema: schema.clone(),
-                user,
-            },
-            schema,
-        })
-    }
-
-    async fn take_role<S: ScriptSession>(&self, session: &mut S) -> Result<(), RunFailure> {
-        let sql = format!(
-            "RESET SESSION AUTHORIZATION;
-{}",
-            self.role
-        );
-        run_own(session, &sql, "take the role that scripts run as").await
-    }
-
-    /// Puts the session back to its beginnings. `DISCARD ALL` would give up the migration lock.
-    fn reset(&self, after: &Script<'_>) -> Vec<String> {
-        let mut statements: Vec<String> = ["RESET SESSION AUTHORIZATION", "RESET ALL", &self.role]
-            .into_iter()
-            .chain([
-                "SET standard_conforming_strings = on",
-                "CLOSE ALL",
-                "UNLISTEN *",
-                "DISCARD TEMP",
-                "DISCARD SEQUENCES",
-            ])
-            .map(str::to_owned)
-            .collect();
-        let prepared = |statement: &crate::Statement| statement.class == StatementClass::Prepare;
-        if after.statements.iter().any(prepared) {
-            statements.push("DEALLOCATE ALL".to_owned());
-        }
-        statements
     }
 }
 

@@ -6,25 +6,24 @@
 //!
 //! A script may carry its own `BEGIN … COMMIT` when the pair encloses all of it: the runner then
 //! takes that opening for its own transaction, which also holds the history row. Any other
-//! transaction control would tear the script from its history row and is refused.
+//! transaction control would tear the script from its history row and is refused. In MySQL's dialect
+//! a script with a statement that commits by itself runs outside a transaction, and may then control
+//! its own.
 
-mod classify;
 mod config;
-mod lexer;
 pub(crate) mod place;
-mod split;
 mod statement;
 
 pub use config::ScriptConfig;
-pub use split::{SplitError, split};
-pub use statement::{Statement, StatementClass, TransactionControl};
+pub use statement::{SplitError, Statement, StatementClass, TransactionControl, split};
 
-use crate::{Place, Refusal, RefusalCode, ScriptName, checksum};
+use crate::{Dialect, Place, Refusal, RefusalCode, ScriptName, checksum};
 use place::Lines;
 
 /// A script that may run.
 #[derive(Debug, Clone)]
 pub struct Script<'a> {
+    pub dialect: Dialect,
     /// Path relative to the folder, `/` separated: the history table's `script`.
     pub path: &'a str,
     pub name: ScriptName,
@@ -43,7 +42,9 @@ pub struct Script<'a> {
 pub enum Mode {
     /// In one transaction together with its history row, opened with these words.
     Transaction { opening: String },
-    /// Statement by statement; the history row is written afterwards.
+    /// Statement by statement, and what ran stays. PostgreSQL's history row is written afterwards;
+    /// in other dialects it is written first as failed and corrected afterwards, so that a runner
+    /// that dies in between leaves a trace.
     Bare,
 }
 
@@ -61,6 +62,7 @@ impl<'a> Script<'a> {
     /// # Errors
     /// Every reason why the script cannot run, each with its place.
     pub fn load(
+        dialect: Dialect,
         path: &'a str,
         name: &ScriptName,
         bytes: &'a [u8],
@@ -84,7 +86,7 @@ impl<'a> Script<'a> {
                 "Write the value out; if the text is meant as it stands, say placeholderReplacement=false in the script's .sql.conf.",
             )]);
         }
-        let statements = split(text).map_err(|error| {
+        let statements = split(dialect, text).map_err(|error| {
             vec![at(
                 error.at,
                 RefusalCode::InvalidScript,
@@ -93,6 +95,7 @@ impl<'a> Script<'a> {
             )]
         })?;
         let mut script = Self {
+            dialect,
             path,
             name: name.clone(),
             text,
@@ -131,6 +134,10 @@ impl<'a> Script<'a> {
         let decided = match config.execute_in_transaction {
             Some(false) => Ok((Mode::Bare, all)),
             None if self.is_bare() => Ok((Mode::Bare, all)),
+            Some(true) if self.commits_by_itself() => {
+                self.warnings.extend(self.warn_of_commits());
+                Ok((Mode::Bare, all))
+            }
             Some(true) | None => self.in_transaction(),
         };
         match decided {
@@ -148,8 +155,21 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// Whether no transaction could hold the script together. MySQL does not refuse such a statement
+    /// inside a transaction, it ends the transaction.
+    fn commits_by_itself(&self) -> bool {
+        self.dialect == Dialect::Mysql
+            && self
+                .statements
+                .iter()
+                .any(|statement| matches!(statement.class, StatementClass::NonTransactional { .. }))
+    }
+
     /// Whether every statement that decides must run outside a transaction, and there is one.
     fn is_bare(&self) -> bool {
+        if self.dialect == Dialect::Mysql {
+            return self.commits_by_itself();
+        }
         let mut deciding = self
             .statements
             .iter()
@@ -191,7 +211,7 @@ impl<'a> Script<'a> {
         Ok(match enclosed {
             None => (
                 Mode::Transaction {
-                    opening: "BEGIN".to_owned(),
+                    opening: self.dialect.opening().to_owned(),
                 },
                 0..self.statements.len(),
             ),
@@ -204,7 +224,41 @@ impl<'a> Script<'a> {
         let (first, last) = (self.statements.first()?, self.statements.last()?);
         let opens = StatementClass::Transaction(TransactionControl::Begin { read_only: false });
         let closes = StatementClass::Transaction(TransactionControl::Commit);
-        (first.class == opens && last.class == closes).then(|| self.text[first.range()].to_owned())
+        (first.class == opens && last.class == closes)
+            .then(|| self.dialect.opening_of(&self.text[first.range()]))
+    }
+
+    /// Whether a script after this one could find something of it in the session: settings, prepared
+    /// statements, temporary tables, variables. Only statements that surely leave nothing are none.
+    pub(crate) fn leaves_traces(&self) -> bool {
+        self.statements.iter().any(|statement| {
+            let leaves = !matches!(
+                statement.class,
+                StatementClass::Ordinary
+                    | StatementClass::NonTransactional { .. }
+                    | StatementClass::Transaction(
+                        TransactionControl::Begin { .. }
+                            | TransactionControl::Commit
+                            | TransactionControl::Rollback
+                            | TransactionControl::Savepoint
+                    )
+            );
+            let may_leave = matches!(
+                statement.class,
+                StatementClass::NonTransactional {
+                    what: "CALL"
+                        | "EXECUTE"
+                        | "LOCK TABLES"
+                        | "a compound statement"
+                        | "PRAGMA foreign_keys",
+                    ..
+                }
+            );
+            // An at sign is a variable where it stands outside strings.
+            let has_variable = self.dialect == Dialect::Mysql
+                && self.text.as_bytes()[statement.range()].contains(&b'@');
+            leaves || may_leave || has_variable
+        })
     }
 
     fn refuse(
@@ -218,6 +272,23 @@ impl<'a> Script<'a> {
             .in_file(self.path)
             .at(self.place(statement.start))
             .of_version(self.name.version().map(ToString::to_string))
+    }
+
+    fn warn_of_commits(&self) -> Option<Warning> {
+        let statement = self
+            .statements
+            .iter()
+            .find(|statement| matches!(statement.class, StatementClass::NonTransactional { .. }))?;
+        let StatementClass::NonTransactional { what, .. } = statement.class else {
+            return None;
+        };
+        Some(Warning {
+            file: self.path.to_owned(),
+            place: self.place(statement.start),
+            message: format!(
+                "{what} commits whatever transaction it runs in, so the script cannot be undone although its .sql.conf says executeInTransaction=true"
+            ),
+        })
     }
 
     fn warn(&self, statement: &Statement) -> Option<Warning> {
@@ -263,6 +334,9 @@ fn torn_by(class: &StatementClass) -> Option<&'static str> {
         TransactionControl::Chain => "AND CHAIN ends the script's transaction in its middle",
         TransactionControl::PrepareTransaction => {
             "PREPARE TRANSACTION takes the transaction away from the session"
+        }
+        TransactionControl::Autocommit => {
+            "SET autocommit begins or ends the transaction that the script runs in"
         }
     })
 }

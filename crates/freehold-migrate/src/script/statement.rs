@@ -1,6 +1,10 @@
 //! What one statement of a script is, as far as the runner must know.
+//!
+//! How a text becomes statements is its dialect's matter.
 
 use std::ops::Range;
+
+use crate::Dialect;
 
 /// One statement: where it stands and what it asks of the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,24 @@ impl Statement {
     }
 }
 
+/// Why a text cannot be cut into statements.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SplitError {
+    /// Byte offset where the trouble begins.
+    pub at: usize,
+    pub reason: String,
+    pub advice: String,
+}
+
+/// The statements of a script, in order. Positions are byte offsets into `text`.
+///
+/// # Errors
+/// A construct that is not closed, data without its end, or a command of the product's own client.
+pub fn split(dialect: Dialect, text: &str) -> Result<Vec<Statement>, SplitError> {
+    dialect.split(text)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatementClass {
     /// Runs inside a transaction as well as outside.
@@ -26,14 +48,16 @@ pub enum StatementClass {
     Setting,
     /// Changes the role the script runs as.
     RoleChange,
-    /// `PREPARE name AS …`: leaves something in the session that a later script could trip over.
+    /// `PREPARE name …`: leaves something in the session that a later script could trip over.
     Prepare,
+    /// Makes a temporary object, which stays until the session ends.
+    Temporary,
     /// `COPY … FROM STDIN`; the data's byte range, without the line `\.`.
     CopyFromStdin { data: Range<usize> },
     /// Begins, ends or marks a transaction.
     Transaction(TransactionControl),
-    /// The server refuses it inside a transaction. `flyway_knows` is false where Flyway would try
-    /// all the same.
+    /// The server refuses it inside a transaction, or commits the transaction because of it.
+    /// `flyway_knows` is false where Flyway would send it in one all the same.
     NonTransactional {
         what: &'static str,
         flyway_knows: bool,
@@ -59,4 +83,6 @@ pub enum TransactionControl {
     PrepareTransaction,
     /// `SAVEPOINT`, `RELEASE`, `ROLLBACK TO`: harmless inside one transaction.
     Savepoint,
+    /// `SET autocommit`: begins or ends one, as MySQL has it.
+    Autocommit,
 }

@@ -14,7 +14,7 @@ use std::{
 
 use freehold_engine::{ConnectTarget, Tls, postgres::PostgresSession};
 use freehold_migrate::{
-    Bundle, Migrator, RunEvent, RunFailure, RunOptions, RunReport,
+    Bundle, Dialect, Migrator, RunEvent, RunFailure, RunOptions, RunReport,
     runner_process::{BundleSource, RunnerInput, RunnerTarget},
 };
 use freehold_model::{BundleDigest, Secret};
@@ -71,7 +71,7 @@ impl<'a> Database<'a> {
         options: RunOptions,
     ) -> Result<RunReport, RunFailure> {
         let mut session = self.session().await;
-        Migrator::new(&mut session, options)
+        Migrator::new(Dialect::Postgresql, &mut session, options)
             .run(bundle, &mut |_| {})
             .await
     }
@@ -80,7 +80,7 @@ impl<'a> Database<'a> {
     pub(crate) async fn events(&self, bundle: &Bundle) -> Vec<RunEvent> {
         let mut session = self.session().await;
         let mut events = Vec::new();
-        Migrator::new(&mut session, RunOptions::default())
+        Migrator::new(Dialect::Postgresql, &mut session, RunOptions::default())
             .run(bundle, &mut |event| events.push(event))
             .await
             .expect("the run succeeds");
@@ -130,6 +130,15 @@ impl Runner {
         bundle: &Bundle,
         digest: &BundleDigest,
     ) -> Self {
+        let target = RunnerTarget::from_target(&database.target());
+        Self::start_with(target, bundle, digest)
+    }
+
+    pub(crate) fn start_at(target: RunnerTarget, bundle: &Bundle) -> Self {
+        Self::start_with(target, bundle, bundle.digest())
+    }
+
+    fn start_with(target: RunnerTarget, bundle: &Bundle, digest: &BundleDigest) -> Self {
         let archive = bundle.to_archive();
         let input = RunnerInput {
             operation: "0190".to_owned(),
@@ -137,7 +146,7 @@ impl Runner {
                 length: archive.len() as u64,
             },
             digest: digest.clone(),
-            target: RunnerTarget::from_target(&database.target()),
+            target,
             options: RunOptions::default(),
         };
         let mut runner = Self::start_bare();

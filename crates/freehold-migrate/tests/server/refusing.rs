@@ -4,7 +4,7 @@ use crate::{
     fixture::{Database, bundle},
     running::refusals,
 };
-use freehold_migrate::{RefusalCode, RunOptions, status};
+use freehold_migrate::{Dialect, RefusalCode, RunOptions, status};
 use freehold_testing::postgres::Server;
 
 #[tokio::test]
@@ -58,9 +58,14 @@ async fn a_schema_with_objects_and_no_history_is_refused() {
             "{object}"
         );
         let mut session = database.session().await;
-        let status = status(&mut session, &bundle(&files), &RunOptions::default())
-            .await
-            .expect("answers");
+        let status = status(
+            Dialect::Postgresql,
+            &mut session,
+            &bundle(&files),
+            &RunOptions::default(),
+        )
+        .await
+        .expect("answers");
         assert_eq!(status.refusals.len(), 1);
         assert_eq!(
             database.psql("SELECT to_regclass('flyway_schema_history') IS NULL"),
@@ -196,7 +201,7 @@ async fn a_version_below_the_highest_runs_where_it_is_allowed() {
         .expect("runs");
     assert_eq!(report.applied.len(), 1);
     let mut session = database.session().await;
-    let status = status(&mut session, &bundle(&files), &options)
+    let status = status(Dialect::Postgresql, &mut session, &bundle(&files), &options)
         .await
         .expect("answers");
     let states: Vec<_> = status

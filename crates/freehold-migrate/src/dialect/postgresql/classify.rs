@@ -4,10 +4,8 @@
 //! where it matters, and so find `REINDEX … CONCURRENTLY`, `DETACH PARTITION … CONCURRENTLY`,
 //! `CLUSTER` of everything and a few more that Flyway would send inside a transaction.
 
-use super::{
-    lexer::{Lexer, TokenKind},
-    statement::{StatementClass, TransactionControl},
-};
+use super::lexer::Lexer;
+use crate::{StatementClass, TransactionControl, dialect::token::TokenKind};
 
 /// The class of the statement at `start..end` of `text`; COPY blocks are the splitter's matter.
 pub(super) fn classify(text: &str, start: usize, end: usize) -> StatementClass {

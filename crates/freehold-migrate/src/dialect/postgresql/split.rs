@@ -8,27 +8,17 @@
 
 use std::ops::Range;
 
-use super::{
-    classify::classify,
-    lexer::{Lexer, Token, TokenKind, Unfinished},
-    statement::{Statement, StatementClass},
+use super::{classify::classify, lexer::Lexer};
+use crate::{
+    SplitError, Statement, StatementClass,
+    dialect::token::{Token, TokenKind, Unfinished, byte_order_mark, is_any},
 };
-
-/// Why a text cannot be cut into statements.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct SplitError {
-    /// Byte offset where the trouble begins.
-    pub at: usize,
-    pub reason: String,
-    pub advice: String,
-}
 
 /// The statements of a script, in order. Positions are byte offsets into `text`.
 ///
 /// # Errors
 /// A construct that is not closed, data of a COPY without its end, or a psql command.
-pub fn split(text: &str) -> Result<Vec<Statement>, SplitError> {
+pub(crate) fn split(text: &str) -> Result<Vec<Statement>, SplitError> {
     let mut lexer = Lexer::new(text, byte_order_mark(text));
     let mut statements = Vec::new();
     let mut open: Option<Open> = None;
@@ -63,10 +53,6 @@ pub fn split(text: &str) -> Result<Vec<Statement>, SplitError> {
         statements.push(open.close(class));
     }
     Ok(statements)
-}
-
-fn byte_order_mark(text: &str) -> usize {
-    if text.starts_with('\u{feff}') { 3 } else { 0 }
 }
 
 /// A statement whose end has not come yet.
@@ -244,10 +230,6 @@ fn previous(token: Token, word: &str) -> Previous {
     }
 }
 
-fn is_any(word: &str, of: &[&str]) -> bool {
-    of.iter().any(|other| word.eq_ignore_ascii_case(other))
-}
-
 /// The range of a COPY's data and the offset after the line that closes it.
 fn copy_data(
     text: &str,
@@ -325,15 +307,5 @@ fn psql_command(text: &str, at: usize) -> SplitError {
         at,
         reason: format!("\\{shown} is a command of psql, not SQL"),
         advice: advice.to_owned(),
-    }
-}
-
-impl From<Unfinished> for SplitError {
-    fn from(unfinished: Unfinished) -> Self {
-        Self {
-            at: unfinished.start,
-            reason: format!("the {} that begins here is never closed", unfinished.what),
-            advice: format!("Close it with {}.", unfinished.closed_by),
-        }
     }
 }

@@ -5,35 +5,7 @@
 //! every character that matters is ASCII and every byte of a longer character belongs to a word, and
 //! it hands out positions, never copies.
 
-/// One token; whitespace and comments are none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) kind: TokenKind,
-    /// Byte offsets into the text.
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TokenKind {
-    /// An unquoted name or keyword.
-    Word,
-    /// `"…"`.
-    QuotedName,
-    /// `'…'`, with or without a prefix, and dollar quotes.
-    Text,
-    Number,
-    /// Any other single byte, e.g. `;`, `(`, `\`.
-    Sign(u8),
-}
-
-/// A construct that does not end before the text does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unfinished {
-    pub(crate) what: &'static str,
-    pub(crate) closed_by: &'static str,
-    pub(crate) start: usize,
-}
+use crate::dialect::token::{Token, TokenKind, Unfinished, find};
 
 pub(crate) struct Lexer<'a> {
     bytes: &'a [u8],
@@ -236,14 +208,6 @@ impl<'a> Lexer<'a> {
     fn line_end(&self, at: usize) -> usize {
         self.end_of(at, |byte| byte != b'\n' && byte != b'\r')
     }
-}
-
-fn find(bytes: &[u8], from: usize, wanted: u8) -> Option<usize> {
-    bytes
-        .get(from..)?
-        .iter()
-        .position(|&byte| byte == wanted)
-        .map(|length| from + length)
 }
 
 fn is_blank(byte: u8) -> bool {
