@@ -285,6 +285,10 @@ impl Server {
 
     fn run(&self) -> Result<Supervisor, String> {
         let home = self.home.path.to_str().expect("the path is ours and plain");
+        let temporary = self.home.path.join("tmp");
+        let _ = fs::remove_dir_all(&temporary);
+        fs::create_dir(&temporary).expect("the directory is ours");
+        self.account.own(&temporary);
         let log = self.home.path.join("log");
         let seen = fs::metadata(&log).map_or(0, |log| log.len());
         let mut arguments = vec![
@@ -292,6 +296,8 @@ impl Server {
             format!("--datadir={home}/data"),
             format!("--socket={home}/socket"),
             format!("--pid-file={home}/data/server.pid"),
+            // A server that starts removes all temporary tables that it finds, its neighbours' too.
+            format!("--tmpdir={home}/tmp"),
             format!("--port={}", self.port()),
         ];
         arguments.extend(SETTINGS.iter().map(|&setting| setting.to_owned()));

@@ -146,16 +146,15 @@ pub(super) fn unreachable_after(limit: Duration, doing: &str) -> EngineError {
 pub(super) async fn rows(conn: &mut Conn, sql: &str) -> Result<Vec<Vec<Row>>, Error> {
     let mut result = conn.query_iter(sql).await?;
     let mut sets = Vec::new();
-    loop {
-        let has_columns = !result.columns_ref().is_empty();
+    while let Some(columns) = result.columns() {
         let rows: Vec<mysql_async::Row> = result.collect().await?;
-        if has_columns {
+        if !columns.is_empty() {
             sets.push(rows.into_iter().map(text).collect());
         }
-        if result.is_empty() {
-            return Ok(sets);
-        }
     }
+    // The error of a later statement waits to be taken: without this the next query would get it.
+    result.drop_result().await?;
+    Ok(sets)
 }
 
 fn text(row: mysql_async::Row) -> Row {

@@ -36,8 +36,11 @@ fn checked(name: &str, chars_max: usize) -> Result<()> {
     if name.contains('\0') {
         return Err(refuse(name, "contains a NUL character"));
     }
-    if name.ends_with(' ') {
-        return Err(refuse(name, "ends with a space, which MariaDB cuts"));
+    if name.ends_with(|c: char| c.is_ascii_whitespace() || c == '\u{b}') {
+        return Err(refuse(
+            name,
+            "ends with a space, which MariaDB cuts or refuses",
+        ));
     }
     if name.chars().any(|c| c > '\u{FFFF}') {
         return Err(refuse(
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_the_server_would_change_is_refused() {
-        for name in ["", "a\0b", "ends ", "🦀", &"a".repeat(65)] {
+        for name in ["", "a\0b", "ends ", "ends\r", "🦀", &"a".repeat(65)] {
             assert!(Identifier::new(name).is_err(), "{name:?}");
         }
         assert!(Identifier::new(&"é".repeat(64)).is_ok(), "64 characters");

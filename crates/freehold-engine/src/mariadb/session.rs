@@ -82,15 +82,15 @@ impl ScriptSession for MariadbSession {
         let doing = "run a statement";
         let failed = |error| errors::scripting(error, doing);
         let mut result = self.conn.query_iter(statement).await.map_err(failed)?;
-        loop {
+        while let Some(columns) = result.columns() {
+            if columns.is_empty() {
+                rows += result.affected_rows();
+            }
             let returned: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;
             rows += returned.len() as u64;
-            if result.is_empty() {
-                rows += result.affected_rows();
-                break;
-            }
         }
-        drop(result);
+        // The error of a later statement waits to be taken.
+        result.drop_result().await.map_err(failed)?;
         self.collect_warnings().await;
         Ok(Executed { rows })
     }
