@@ -91,17 +91,26 @@ impl Version {
     }
 }
 
+/// How large a statement may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packets {
+    /// Ours are small: the server is not asked, which saves a round trip.
+    Small,
+    /// As large as the server takes.
+    AsServer,
+}
+
 /// Opens a session and nothing more: no settings of ours.
-pub(super) async fn open(target: &ConnectTarget) -> Result<Conn> {
+pub(super) async fn open(target: &ConnectTarget, packets: Packets) -> Result<Conn> {
     let doing = format!(
         "connect to {}:{} as {:?}",
         target.host, target.port, target.username
     );
-    match dial(target, &target.tls, &doing).await? {
+    match dial(target, &target.tls, packets, &doing).await? {
         Err(Error::Driver(DriverError::NoClientSslFlagFromServer))
             if matches!(target.tls, Tls::Prefer) =>
         {
-            dial(target, &Tls::Disable, &doing).await?
+            dial(target, &Tls::Disable, packets, &doing).await?
         }
         dialled => dialled,
     }
@@ -111,6 +120,7 @@ pub(super) async fn open(target: &ConnectTarget) -> Result<Conn> {
 async fn dial(
     target: &ConnectTarget,
     tls: &Tls,
+    packets: Packets,
     doing: &str,
 ) -> Result<std::result::Result<Conn, Error>> {
     let database = Some(&target.database).filter(|database| !database.is_empty());
@@ -126,8 +136,7 @@ async fn dial(
         .stmt_cache_size(0)
         // An update says how many rows it found, not how many it changed.
         .client_found_rows(true)
-        // Not asked from the server: one round trip less.
-        .max_allowed_packet(Some(16 * 1024 * 1024))
+        .max_allowed_packet((packets == Packets::Small).then_some(16 * 1024 * 1024))
         .wait_timeout(Some(28_800))
         .tcp_keepalive(Some(Duration::from_secs(30)))
         .connect_attribute("program_name", target.application_name.clone());
@@ -173,7 +182,7 @@ fn text(row: mysql_async::Row) -> Row {
 
 impl Connection {
     async fn open(target: &ConnectTarget, timeouts: &Timeouts) -> Result<Self> {
-        let conn = open(target).await?;
+        let conn = open(target, Packets::Small).await?;
         let mut connection = Self {
             conn,
             version: Version::parse(""),

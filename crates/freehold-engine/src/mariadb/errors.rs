@@ -6,6 +6,7 @@
 
 use mysql_async::{DriverError, Error, ServerError};
 
+use super::tls;
 use crate::{EngineError, Fault, StatementError};
 
 /// The connection could not be made.
@@ -21,7 +22,8 @@ pub(super) fn connecting(error: Error, doing: &str) -> EngineError {
                 missing: server.message.clone(),
             },
             // Wrong password, no such account, plugin refused, account locked, host not allowed,
-            // password expired.
+            // password expired. Also an unencrypted connection to a server with
+            // `require_secure_transport`, which says no more than this.
             1045 | 1130 | 1698 | 1820 | 1862 | 4151 => Fault::Unauthenticated,
             _ => of_server(server),
         },
@@ -29,7 +31,7 @@ pub(super) fn connecting(error: Error, doing: &str) -> EngineError {
             what: format!("log in with the authentication plugin {name:?}"),
         },
         other => Fault::Unreachable {
-            detail: causes(other),
+            detail: tls::explain(other).unwrap_or_else(|| causes(other)),
         },
     };
     EngineError::new(fault, doing).because(error)

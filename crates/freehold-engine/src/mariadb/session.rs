@@ -3,13 +3,23 @@
 //! A statement travels by the text protocol, as the `mariadb` client sends it. The session is the
 //! login's own: nothing is set that a program connecting as it would not have, `sql_mode` included,
 //! and no statement has a time limit but the script's.
+//!
+//! [`reset`](ScriptSession::reset) does not reset the connection, because that would give back the
+//! named lock which the runner of a migration holds on it. It rolls back, gives back table locks, sets
+//! every variable of the session to what it was after the login, forgets user variables, and goes
+//! back to the database. Temporary tables and prepared statements stay: the server has no list of
+//! them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::timeout;
 
-use super::{connect, errors, quote::Literal};
+use super::{
+    connect::{self, Packets},
+    errors,
+    quote::{Identifier, Literal},
+};
 use crate::{
     ConnectTarget, CopySource, EngineError, Executed, Fault, Result, ScriptSession,
     SessionCanceller,
@@ -23,16 +33,34 @@ pub struct MariadbSession {
     conn: Conn,
     target: ConnectTarget,
     notices: Vec<String>,
+    /// The session's variables after the login.
+    variables: BTreeMap<String, String>,
 }
 
 impl MariadbSession {
     /// Logs in.
     pub async fn connect(target: &ConnectTarget) -> Result<Self> {
-        Ok(Self {
-            conn: connect::open(target).await?,
+        let mut session = Self {
+            conn: connect::open(target, Packets::AsServer).await?,
             target: target.clone(),
             notices: Vec::new(),
-        })
+            variables: BTreeMap::new(),
+        };
+        session.variables = session.read_variables().await?;
+        Ok(session)
+    }
+
+    /// Those that a session can set.
+    async fn read_variables(&mut self) -> Result<BTreeMap<String, String>> {
+        let query = "SELECT VARIABLE_NAME, SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES \
+            WHERE VARIABLE_SCOPE IN ('SESSION', 'SESSION ONLY') AND READ_ONLY = 'NO' \
+            AND SESSION_VALUE IS NOT NULL";
+        let sets = self.rows(query).await?;
+        let pairs = sets.into_iter().flatten().filter_map(|row| {
+            let mut values = row.into_iter().flatten();
+            Some((values.next()?, values.next()?))
+        });
+        Ok(pairs.collect())
     }
 
     async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<connect::Row>>> {
@@ -66,7 +94,7 @@ impl ScriptSession for MariadbSession {
             Box::pin(async move {
                 let doing = "cancel the running statement";
                 // An account may always end what it has started itself.
-                let mut conn = connect::open(&target).await?;
+                let mut conn = connect::open(&target, Packets::Small).await?;
                 let killing = conn.query_drop(format!("KILL QUERY {id}"));
                 match timeout(target.connect_timeout, killing).await {
                     Ok(Ok(())) => Ok(()),
@@ -145,10 +173,53 @@ impl ScriptSession for MariadbSession {
     }
 
     async fn reset(&mut self) -> Result<()> {
-        // Rolls back, and forgets settings, variables and temporary tables. It also gives back named
-        // locks and leaves the database, which is entered again.
-        let failed = |error| errors::scripting(error, "reset the session");
-        self.conn.reset().await.map_err(failed)?;
+        self.rows("ROLLBACK; UNLOCK TABLES; SET @@SESSION.sql_mode = ''")
+            .await?;
+        let now = self.read_variables().await?;
+        let mut statements = Vec::new();
+        for (name, value) in &self.variables {
+            if now.get(name) != Some(value) && !OF_THE_MOMENT.contains(&name.as_str()) {
+                statements.push(set(name, value));
+            }
+        }
+        let known = "SELECT VARIABLE_NAME FROM information_schema.USER_VARIABLES";
+        for name in self.rows(known).await?.into_iter().flatten().flatten() {
+            let name = name.unwrap_or_default();
+            let name = Identifier::from_catalog(&name);
+            statements.push(format!("SET @{name} = NULL"));
+        }
+        if !self.target.database.is_empty() {
+            let database = Identifier::new(&self.target.database)?;
+            statements.push(format!("USE {database}"));
+        }
+        for statement in statements {
+            self.rows(&statement).await?;
+        }
         Ok(())
+    }
+}
+
+/// Variables that are set for the next statement only, or tell what the last one did.
+const OF_THE_MOMENT: [&str; 6] = [
+    "TIMESTAMP",
+    "INSERT_ID",
+    "LAST_INSERT_ID",
+    "IDENTITY",
+    "RAND_SEED1",
+    "RAND_SEED2",
+];
+
+/// The name is the server's own word. A number must not be written as a text.
+fn set(name: &str, value: &str) -> String {
+    let name = Identifier::from_catalog(name);
+    let number = value.parse::<f64>().is_ok_and(f64::is_finite);
+    if number
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        format!("SET @@SESSION.{name} = {value}")
+    } else {
+        format!("SET @@SESSION.{name} = {}", Literal(value))
     }
 }

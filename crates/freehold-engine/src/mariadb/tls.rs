@@ -3,8 +3,11 @@
 //! The driver builds its own configuration; it takes authorities and two permissions to be careless.
 //! [`Tls::Prefer`] is two attempts, because the driver refuses a server that offers no TLS.
 
-use mysql_async::SslOpts;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use mysql_async::{DriverError, Error, IoError, SslOpts, TlsError};
+use rustls::{
+    CertificateError,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::{EngineError, Fault, Result, Tls};
 
@@ -58,4 +61,39 @@ fn roots(ca_pem: Option<&str>) -> Result<Vec<Vec<u8>>> {
         ));
     }
     Ok(roots)
+}
+
+/// Why a handshake failed and what to do about it; nothing when the trouble is another one.
+pub(super) fn explain(error: &Error) -> Option<String> {
+    let refusal = match error {
+        Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+            return Some(
+                "the server offers no TLS; give it `ssl_cert` and `ssl_key`, or, in a network that \
+                 you trust, say `tls: disable`"
+                    .to_owned(),
+            );
+        }
+        Error::Io(IoError::Tls(TlsError::Tls(refusal))) => refusal,
+        Error::Io(IoError::Io(error)) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    let next = match refusal {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "let `ca` name the certificate of the authority that signed the server's"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "let `host` be a name that stands in the certificate's subject alternative names"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "renew the server's certificate and restart the server (or FLUSH SSL)"
+            }
+            _ => {
+                "give the server a certificate that is right (MariaDB makes itself one that nobody \
+                  can check when it is given none)"
+            }
+        },
+        _ => "look into the server's log, and at its `tls_version` and `ssl_cipher`",
+    };
+    Some(format!("TLS failed: {refusal}; {next}"))
 }

@@ -320,18 +320,17 @@ async fn tls_is_verified_when_asked() {
     };
     let mut named = with(right);
     named.host = "localhost".into();
-    for refused in [with(wrong), named, with(Tls::Disable)] {
+    for (refused, words) in [
+        (with(wrong), "`ca`"),
+        (named, "`host`"),
+        // The server says no more than this to who comes unencrypted.
+        (with(Tls::Disable), "refused the login"),
+    ] {
         let error = MariadbSession::connect(&refused)
             .await
             .err()
             .expect("refused");
-        assert!(
-            matches!(
-                error.fault,
-                Fault::Unreachable { .. } | Fault::Unauthenticated | Fault::Statement(_)
-            ),
-            "{error}"
-        );
+        assert!(error.to_string().contains(words), "{error}");
     }
     let nothing = Tls::VerifyFull {
         ca_pem: Some(String::new()),

@@ -23,6 +23,128 @@ async fn shop(world: &World) -> freehold_engine::DesiredDatabase {
 }
 
 /// Each change by hand, and the key under which it is found. All are repaired.
+const CASES: [(&str, &str); 32] = [
+    (
+        "GRANT INSERT ON `team\\_a`.* TO app_a@'%'",
+        "grant.extra:team_a:app_a",
+    ),
+    (
+        "GRANT INSERT ON team_a.* TO app_a@'%'",
+        "grant.extra:team_a:app_a",
+    ),
+    (
+        "GRANT SELECT ON `team%`.* TO app_a@'%'",
+        "grant.extra:team%:app_a",
+    ),
+    (
+        "GRANT SELECT ON other.* TO part_a@'%'",
+        "grant.extra:other:part_a",
+    ),
+    (
+        "GRANT SELECT ON other.t TO part_a@'%'",
+        "grant.extra:other.t:part_a",
+    ),
+    ("GRANT SELECT ON *.* TO app_b@'%'", "grant.extra:*:app_b"),
+    (
+        "GRANT CREATE USER ON *.* TO app_a@'%' WITH GRANT OPTION",
+        "grant.extra:*:app_a",
+    ),
+    (
+        "GRANT SELECT ON `team\\_a`.* TO app_a@'%' WITH GRANT OPTION",
+        "grant.extra:team_a:app_a",
+    ),
+    (
+        "GRANT SELECT ON `team\\_a`.* TO snoop@'%'",
+        "grant.extra:team_a:snoop",
+    ),
+    (
+        "GRANT SELECT ON `team_a`.* TO snoop@'10.0.0.%'",
+        "grant.extra:team_a:snoop@10.0.0.%",
+    ),
+    (
+        "GRANT SELECT ON `team\\_a`.* TO PUBLIC",
+        "grant.extra:team_a:PUBLIC",
+    ),
+    (
+        "GRANT SELECT ON `team\\_a`.* TO hidden",
+        "grant.extra:team_a:hidden",
+    ),
+    (
+        "GRANT SELECT ON team_a.t TO snoop@'%'",
+        "grant.extra:team_a.t:snoop",
+    ),
+    (
+        "GRANT DROP ON team_a.t TO part_a@'%'",
+        "grant.extra:team_a.t:part_a",
+    ),
+    (
+        "GRANT SELECT ON team_a.u TO part_a@'%'",
+        "grant.extra:team_a.u:part_a",
+    ),
+    (
+        "GRANT UPDATE (j) ON team_a.t TO part_a@'%'",
+        "grant.extra:team_a.t.j:part_a",
+    ),
+    (
+        "GRANT EXECUTE ON PROCEDURE team_a.p TO app_a@'%'",
+        "grant.extra:team_a.p():app_a",
+    ),
+    (
+        "GRANT EXECUTE ON FUNCTION team_a.f TO snoop@'%'",
+        "grant.extra:team_a.f():snoop",
+    ),
+    ("GRANT hidden TO app_a@'%'", "member.extra:hidden:app_a"),
+    (
+        "GRANT PROXY ON root@'%' TO app_a@'%'",
+        "proxy.extra:root:app_a",
+    ),
+    (
+        "REVOKE SELECT ON `team\\_a`.* FROM app_a@'%'",
+        "grant.missing:team_a:app_a",
+    ),
+    (
+        "REVOKE SELECT ON team_a.t FROM part_b@'%'",
+        "grant.missing:team_a.t:part_b",
+    ),
+    (
+        "REVOKE EVENT ON `team\\_a`.* FROM team_a_migrator@'%'",
+        "grant.missing:team_a:team_a_migrator",
+    ),
+    (
+        "SET PASSWORD FOR app_a@'%' = PASSWORD('mine')",
+        "account.password:app_a",
+    ),
+    (
+        "ALTER USER app_a@'%' IDENTIFIED VIA unix_socket",
+        "account.password:app_a",
+    ),
+    (
+        "ALTER USER app_b@'%' ACCOUNT UNLOCK",
+        "account.attributes:app_b",
+    ),
+    (
+        "ALTER USER app_a@'%' ACCOUNT LOCK",
+        "account.attributes:app_a",
+    ),
+    (
+        "ALTER USER app_a@'%' WITH MAX_USER_CONNECTIONS 500",
+        "account.attributes:app_a",
+    ),
+    (
+        "ALTER USER app_a@'%' WITH MAX_STATEMENT_TIME 0",
+        "account.attributes:app_a",
+    ),
+    (
+        "ALTER USER app_a@'%' PASSWORD EXPIRE INTERVAL 1 DAY",
+        "account.attributes:app_a",
+    ),
+    ("DROP USER app_b@'%'", "account.missing:app_b"),
+    (
+        "ALTER DATABASE team_a COMMENT 'mine'",
+        "database.mark:team_a",
+    ),
+];
+
 #[tokio::test]
 async fn changes_by_hand_are_found_by_their_names_and_repaired() {
     let world = World::start(As::Superuser);
@@ -31,128 +153,7 @@ async fn changes_by_hand_are_found_by_their_names_and_repaired() {
          CREATE DATABASE other; CREATE TABLE other.t (i int)",
     );
     let desired = shop(&world).await;
-    let cases = [
-        (
-            "GRANT INSERT ON `team\\_a`.* TO app_a@'%'",
-            "grant.extra:team_a:app_a",
-        ),
-        (
-            "GRANT INSERT ON team_a.* TO app_a@'%'",
-            "grant.extra:team_a:app_a",
-        ),
-        (
-            "GRANT SELECT ON `team%`.* TO app_a@'%'",
-            "grant.extra:team%:app_a",
-        ),
-        (
-            "GRANT SELECT ON other.* TO part_a@'%'",
-            "grant.extra:other:part_a",
-        ),
-        (
-            "GRANT SELECT ON other.t TO part_a@'%'",
-            "grant.extra:other.t:part_a",
-        ),
-        ("GRANT SELECT ON *.* TO app_b@'%'", "grant.extra:*:app_b"),
-        (
-            "GRANT CREATE USER ON *.* TO app_a@'%' WITH GRANT OPTION",
-            "grant.extra:*:app_a",
-        ),
-        (
-            "GRANT SELECT ON `team\\_a`.* TO app_a@'%' WITH GRANT OPTION",
-            "grant.extra:team_a:app_a",
-        ),
-        (
-            "GRANT SELECT ON `team\\_a`.* TO snoop@'%'",
-            "grant.extra:team_a:snoop",
-        ),
-        (
-            "GRANT SELECT ON `team_a`.* TO snoop@'10.0.0.%'",
-            "grant.extra:team_a:snoop@10.0.0.%",
-        ),
-        (
-            "GRANT SELECT ON `team\\_a`.* TO PUBLIC",
-            "grant.extra:team_a:PUBLIC",
-        ),
-        (
-            "GRANT SELECT ON `team\\_a`.* TO hidden",
-            "grant.extra:team_a:hidden",
-        ),
-        (
-            "GRANT SELECT ON team_a.t TO snoop@'%'",
-            "grant.extra:team_a.t:snoop",
-        ),
-        (
-            "GRANT DROP ON team_a.t TO part_a@'%'",
-            "grant.extra:team_a.t:part_a",
-        ),
-        (
-            "GRANT SELECT ON team_a.u TO part_a@'%'",
-            "grant.extra:team_a.u:part_a",
-        ),
-        (
-            "GRANT UPDATE (j) ON team_a.t TO part_a@'%'",
-            "grant.extra:team_a.t.j:part_a",
-        ),
-        (
-            "GRANT EXECUTE ON PROCEDURE team_a.p TO app_a@'%'",
-            "grant.extra:team_a.p():app_a",
-        ),
-        (
-            "GRANT EXECUTE ON FUNCTION team_a.f TO snoop@'%'",
-            "grant.extra:team_a.f():snoop",
-        ),
-        ("GRANT hidden TO app_a@'%'", "member.extra:hidden:app_a"),
-        (
-            "GRANT PROXY ON root@'%' TO app_a@'%'",
-            "proxy.extra:root:app_a",
-        ),
-        (
-            "REVOKE SELECT ON `team\\_a`.* FROM app_a@'%'",
-            "grant.missing:team_a:app_a",
-        ),
-        (
-            "REVOKE SELECT ON team_a.t FROM part_b@'%'",
-            "grant.missing:team_a.t:part_b",
-        ),
-        (
-            "REVOKE EVENT ON `team\\_a`.* FROM team_a_migrator@'%'",
-            "grant.missing:team_a:team_a_migrator",
-        ),
-        (
-            "SET PASSWORD FOR app_a@'%' = PASSWORD('mine')",
-            "account.password:app_a",
-        ),
-        (
-            "ALTER USER app_a@'%' IDENTIFIED VIA unix_socket",
-            "account.password:app_a",
-        ),
-        (
-            "ALTER USER app_b@'%' ACCOUNT UNLOCK",
-            "account.attributes:app_b",
-        ),
-        (
-            "ALTER USER app_a@'%' ACCOUNT LOCK",
-            "account.attributes:app_a",
-        ),
-        (
-            "ALTER USER app_a@'%' WITH MAX_USER_CONNECTIONS 500",
-            "account.attributes:app_a",
-        ),
-        (
-            "ALTER USER app_a@'%' WITH MAX_STATEMENT_TIME 0",
-            "account.attributes:app_a",
-        ),
-        (
-            "ALTER USER app_a@'%' PASSWORD EXPIRE INTERVAL 1 DAY",
-            "account.attributes:app_a",
-        ),
-        ("DROP USER app_b@'%'", "account.missing:app_b"),
-        (
-            "ALTER DATABASE team_a COMMENT 'mine'",
-            "database.mark:team_a",
-        ),
-    ];
-    for (sql, key) in cases {
+    for (sql, key) in CASES {
         world.server.sql(sql);
         let seen = world.observe(&desired, 1).await.expect(sql);
         assert!(keys(&seen).contains(&key), "{sql}: {seen:?}");

@@ -164,3 +164,45 @@ async fn warnings_are_notices() {
     );
     assert_eq!(session.take_notices(), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_reset_session_is_as_after_the_login_and_keeps_its_named_lock() {
+    let world = World::start(As::Managed);
+    let mut session = session(&world).await;
+    session
+        .execute("CREATE TABLE t (i int)")
+        .await
+        .expect("made");
+    let state = "SELECT @@sql_mode, @@foreign_key_checks, @@autocommit, @@character_set_client, \
+        @@time_zone, @@tx_isolation, @@max_statement_time, @@sql_safe_updates, @@innodb_lock_wait_timeout, \
+        DATABASE(), @mine, @`odd ``name`, @@in_transaction, @@group_concat_max_len, @@lc_time_names";
+    let before = session.query(state, &[]).await.expect("asked");
+    for statement in [
+        "SELECT GET_LOCK('runner', 0)",
+        "SET sql_mode = 'ORACLE,ANSI_QUOTES', foreign_key_checks = 0, time_zone = '+05:00'",
+        "SET NAMES latin1",
+        "SET @mine = 1, @`odd ``name` = 2",
+        "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET max_statement_time = 7.5, sql_safe_updates = 1, innodb_lock_wait_timeout = 3",
+        "SET lc_time_names = 'de_DE', group_concat_max_len = 5, autocommit = 0",
+        "INSERT INTO t VALUES (1)",
+        "USE information_schema",
+    ] {
+        session.execute(statement).await.expect(statement);
+    }
+    assert_ne!(session.query(state, &[]).await.expect("asked"), before);
+    session.reset().await.expect("reset");
+    assert_eq!(session.query(state, &[]).await.expect("asked"), before);
+    let rows = session
+        .query(
+            "SELECT COUNT(*), IS_USED_LOCK('runner') = CONNECTION_ID() FROM t",
+            &[],
+        )
+        .await;
+    let kept = [Some("0".to_owned()), Some("1".to_owned())];
+    assert_eq!(
+        rows.expect("asked"),
+        [kept],
+        "rolled back, and the lock is held"
+    );
+}
