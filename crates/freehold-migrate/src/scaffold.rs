@@ -36,7 +36,8 @@ pub fn next_versioned<'a>(
              -- Runs once, in a transaction together with its history row: write no BEGIN and COMMIT.\n\
              -- Once it has run anywhere it must not change any more; a correction is the next migration.\n\
              -- Statements that cannot run in a transaction (CREATE INDEX CONCURRENTLY, VACUUM, …) go\n\
-             -- into a migration of their own.\n\n",
+             -- into a migration of their own. In MySQL and MariaDB every change of the schema commits\n\
+             -- by itself: keep one to a migration, and changes of data in migrations of their own.\n\n",
             title = title(description),
         ),
     }

@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{SplitError, Statement};
-pub(crate) use mysql::server as mysql_server;
+pub(crate) use mysql::{server as mysql_server, temporary_name};
 pub(crate) use postgresql::server as postgresql_server;
 pub(crate) use sqlite::server as sqlite_server;
 

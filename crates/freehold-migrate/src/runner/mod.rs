@@ -36,7 +36,6 @@ use crate::{
     RefusalCode, Script, StatusEntry, plan,
 };
 use execute::{Execution, Outcome};
-use lock::Lock;
 use seat::{Between, Seat};
 
 /// How a run goes about its work.
@@ -317,12 +316,13 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         match before.map_or(Between::Nothing, |before| seat.between(before)) {
             Between::Nothing => Ok(Some(Vec::new())),
             Between::Statements(statements) => Ok(Some(statements)),
-            Between::Reset => {
-                seat.reset(self.session).await?;
-                // The reset gave it up.
+            Between::Reset { drops } => {
+                seat.reset(self.session, &drops).await?;
+                if lock::is_held(self.session, &seat.lock).await? {
+                    return Ok(Some(Vec::new()));
+                }
                 self.take_lock(seat, observer).await?;
-                let is_next =
-                    seat.lock == Lock::History || seat.table.is_next(self.session, rank).await?;
+                let is_next = seat.table.is_next(self.session, rank).await?;
                 Ok(is_next.then(Vec::new))
             }
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Dialect, HISTORY_TABLE, Refusal, RefusalCode, Script, StatementClass,
-    dialect::{mysql_server, postgresql_server, sqlite_server},
+    dialect::{mysql_server, postgresql_server, sqlite_server, temporary_name},
 };
 
 /// What a run knows of its place in the server.
@@ -31,8 +31,11 @@ pub(super) enum Between {
     Nothing,
     /// With these statements.
     Statements(Vec<String>),
-    /// By resetting the connection, which costs it a named lock.
-    Reset,
+    /// By the session's own reset, which may cost it a named lock. MariaDB's cannot find temporary
+    /// tables; these drop them.
+    Reset {
+        drops: Vec<String>,
+    },
 }
 
 impl Seat {
@@ -114,7 +117,9 @@ impl Seat {
     pub(super) fn between(&self, before: &Script<'_>) -> Between {
         if self.dialect != Dialect::Postgresql {
             return if before.leaves_traces() {
-                Between::Reset
+                Between::Reset {
+                    drops: self.drops(before),
+                }
             } else {
                 Between::Nothing
             };
@@ -125,8 +130,26 @@ impl Seat {
         Between::Statements(postgresql_server::reset(role, has_prepared))
     }
 
-    /// Makes the session as good as new. The lock must be taken again.
-    pub(super) async fn reset<S: ScriptSession>(&self, session: &mut S) -> Result<(), RunFailure> {
+    fn drops(&self, before: &Script<'_>) -> Vec<String> {
+        if self.dialect != Dialect::Mysql {
+            return Vec::new();
+        }
+        let temporary = before
+            .statements
+            .iter()
+            .filter(|statement| statement.class == StatementClass::Temporary);
+        temporary
+            .filter_map(|statement| temporary_name(before.text, statement.start, statement.end))
+            .map(|name| format!("DROP TEMPORARY TABLE IF EXISTS {name}"))
+            .collect()
+    }
+
+    /// Makes the session as good as new. It may have lost the lock.
+    pub(super) async fn reset<S: ScriptSession>(
+        &self,
+        session: &mut S,
+        drops: &[String],
+    ) -> Result<(), RunFailure> {
         session
             .reset()
             .await
@@ -134,7 +157,11 @@ impl Seat {
         if let Some(role) = &self.role {
             run_own(session, role, "take the role that scripts run as").await?;
         }
-        prepare(session, &self.preparation).await
+        prepare(session, &self.preparation).await?;
+        prepare(session, drops).await?;
+        // What the server says to that is of no interest to the script's author.
+        session.take_notices();
+        Ok(())
     }
 }
 

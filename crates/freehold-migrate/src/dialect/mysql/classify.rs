@@ -35,6 +35,42 @@ pub(super) fn classify(text: &str, start: usize, end: usize) -> StatementClass {
         .unwrap_or(StatementClass::Ordinary)
 }
 
+/// The name that a `CREATE TEMPORARY TABLE` gives, as it is written there.
+pub(crate) fn temporary_name(text: &str, start: usize, end: usize) -> Option<&str> {
+    let mut lexer = Lexer::inside(text, start, end);
+    let introducing = [
+        "create",
+        "or",
+        "replace",
+        "temporary",
+        "table",
+        "sequence",
+        "if",
+        "not",
+        "exists",
+    ];
+    let mut name: Option<(usize, usize)> = None;
+    while let Some(token) = lexer.next_token().ok().flatten() {
+        let word = &text[token.start..token.end];
+        match (token.kind, name) {
+            (TokenKind::Marker, _) => {}
+            (TokenKind::Word, None) if is_any(word, &introducing) => {}
+            (TokenKind::Word | TokenKind::QuotedName, None) => {
+                name = Some((token.start, token.end));
+            }
+            (TokenKind::Sign(b'.'), Some((start, _))) => name = Some((start, token.end)),
+            // A dot waits for the rest of the name.
+            (TokenKind::Word | TokenKind::QuotedName, Some((start, end)))
+                if text[..end].ends_with('.') =>
+            {
+                name = Some((start, token.end));
+            }
+            _ => break,
+        }
+    }
+    name.map(|(start, end)| &text[start..end])
+}
+
 fn query(words: Words<'_>) -> StatementClass {
     let mut previous = "";
     for word in words {
@@ -327,6 +363,34 @@ impl<'a> Iterator for Words<'a> {
                 _ if self.depth == 0 => return Some(&self.text[token.start..token.end]),
                 _ => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_tables_are_known_by_the_name_that_is_written() {
+        for (statement, name) in [
+            ("CREATE TEMPORARY TABLE a (n INT)", Some("a")),
+            (
+                "create or replace temporary table if not exists `a;``b` select 1",
+                Some("`a;``b`"),
+            ),
+            (
+                "CREATE TEMPORARY TABLE shop.`b c` LIKE d",
+                Some("shop.`b c`"),
+            ),
+            (
+                "/*!40000 CREATE TEMPORARY TABLE */ x AS SELECT 1",
+                Some("x"),
+            ),
+            ("CREATE TEMPORARY TABLE", None),
+            ("CREATE TEMPORARY TABLE 'x'", None),
+        ] {
+            assert_eq!(temporary_name(statement, 0, statement.len()), name);
         }
     }
 }

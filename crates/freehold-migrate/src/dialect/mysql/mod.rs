@@ -8,6 +8,7 @@ mod lexer;
 pub(crate) mod server;
 mod split;
 
+pub(crate) use classify::temporary_name;
 pub(crate) use split::split;
 
 /// Modes in which quotes or backslashes mean something else. The session must have none of them.
