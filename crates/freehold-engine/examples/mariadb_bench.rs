@@ -172,17 +172,17 @@ async fn by_hand(session: &mut MariadbSession, name: &str) -> Result<()> {
 async fn state(session: &mut MariadbSession, name: &str) -> Result<String> {
     let mut lines = Vec::new();
     for query in [
-        "SELECT User, Host, JSON_VALUE(Priv, '$.account_locked') = 1, \
+        "SELECT User, Host, COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) = 1, \
          COALESCE(JSON_VALUE(Priv, '$.max_user_connections'), 0), \
          COALESCE(JSON_VALUE(Priv, '$.max_statement_time'), 0) + 0, \
-         JSON_VALUE(Priv, '$.password_lifetime') FROM mysql.global_priv WHERE User LIKE 'NAME%'",
-        "SELECT * FROM mysql.db WHERE Db LIKE 'NAME%'",
+         JSON_VALUE(Priv, '$.password_lifetime') FROM mysql.global_priv WHERE User LIKE 'THIS%'",
+        "SELECT * FROM mysql.db WHERE Db LIKE 'THIS%'",
         "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, SCHEMA_COMMENT LIKE 'freehold:%' \
-         FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'NAME'",
+         FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'THIS'",
     ] {
-        for row in session.query(&query.replace("NAME", name), &[]).await? {
+        for row in session.query(&query.replace("THIS", name), &[]).await? {
             let values = row.into_iter().map(Option::unwrap_or_default);
-            lines.push(values.collect::<Vec<_>>().join(" ").replace(name, "NAME"));
+            lines.push(values.collect::<Vec<_>>().join(" ").replace(name, "THIS"));
         }
     }
     lines.sort();

@@ -11,7 +11,7 @@ use freehold_model::{Gate, kinds::Difference};
 use super::{
     MariadbEngine,
     apply::Applier,
-    connect::Connection,
+    connect::{Connection, Lease},
     inside::{self, Inside},
     observe::{self, Cluster, Scope},
     plan::{self, AccountChange, Action, Goal, On, Why},
@@ -36,6 +36,14 @@ pub(super) async fn converge(
     let goal = Goal::new(desired)?;
     let mut admin = engine.pool.lease().await?;
     let claim = Claim::of(&mut admin, &desired.name, &desired.stamp, fence).await?;
+    if mode == ConvergeMode::Apply && survey.is_none() {
+        let row = claim.row(&mut admin).await?;
+        claim.check(row.as_ref())?;
+        // There is work for certain, so the look without a lock is saved.
+        if row.is_some_and(|row| row.state != RowState::Created) {
+            return repair(admin, &goal, &claim, gate).await;
+        }
+    }
     let surveyed = survey
         .filter(|survey| survey.identity == claim.server)
         .and_then(|survey| survey.engine.downcast_ref::<Surveyed>());
@@ -53,9 +61,19 @@ pub(super) async fn converge(
         admin.keep();
         return Ok(unrepaired);
     }
-    registry::take_over(&mut admin, &claim).await?;
-    let found = act(&mut admin, &goal, &claim, gate).await?;
-    registry::unlock(&mut admin, &claim).await?;
+    repair(admin, &goal, &claim, gate).await
+}
+
+/// Takes the lock and acts. An error drops the connection, and the lock with it.
+async fn repair(
+    mut admin: Lease,
+    goal: &Goal<'_>,
+    claim: &Claim,
+    gate: &Gate,
+) -> Result<Vec<Difference>> {
+    registry::take_over(&mut admin, claim).await?;
+    let found = act(&mut admin, goal, claim, gate).await?;
+    registry::unlock(&mut admin, claim).await?;
     admin.keep();
     Ok(found)
 }
@@ -100,7 +118,7 @@ async fn look_inside(
     inside::look(admin, name, &tables, definer).await.map(Some)
 }
 
-/// Repairs under the lock. An error drops the connection, and the lock with it.
+/// Repairs under the lock.
 async fn act(
     admin: &mut Connection,
     goal: &Goal<'_>,

@@ -55,9 +55,10 @@ pub(super) async fn look(
         "SELECT 'view', TABLE_NAME, DEFINER FROM information_schema.VIEWS \
          WHERE TABLE_SCHEMA = {name} AND SECURITY_TYPE = 'DEFINER' AND DEFINER {not}"
     ));
+    // By the table's schema, which is the trigger's: only by that does the server look at one database.
     queries.push(format!(
         "SELECT 'trigger', TRIGGER_NAME, DEFINER FROM information_schema.TRIGGERS \
-         WHERE TRIGGER_SCHEMA = {name} AND DEFINER {not}"
+         WHERE EVENT_OBJECT_SCHEMA = {name} AND DEFINER {not}"
     ));
     queries.push(format!(
         "SELECT 'routine', name, definer FROM mysql.proc \
