@@ -52,9 +52,10 @@ pub enum BundleSource {
     },
 }
 
-/// Which engine, and where its database is.
+/// Which engine, and where its database is. The engine's word stands outside: a tag inside would have
+/// the password copied while it is read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "engine", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum RunnerTarget {
     Postgresql(ServerTarget),
     /// MySQL too.
