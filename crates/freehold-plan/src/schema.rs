@@ -298,7 +298,10 @@ fn refinements() -> Vec<(&'static str, Value)> {
             json!({ "format": "date-time", "pattern": TIMESTAMP }),
         ),
         ("AccessSpec/reason", json!({ "maxLength": 500 })),
-        ("AccessTarget/schema", identifier()),
+        (
+            "AccessTarget/schema",
+            json!({ "maxLength": IDENTIFIER_BYTES_MAX }),
+        ),
         ("AccessTarget/table", identifier()),
         ("TeamSpec/displayName", json!({ "maxLength": 200 })),
         ("Member/role", team_role()),

@@ -375,7 +375,15 @@ impl Maker<'_> {
 fn is_beyond_schema(key: &str) -> bool {
     matches!(
         key,
-        "duplicate" | "contradiction" | "reserved" | "length" | "form" | "nul" | "scope" | "view"
+        "duplicate"
+            | "contradiction"
+            | "reserved"
+            | "length"
+            | "form"
+            | "nul"
+            | "scope"
+            | "view"
+            | "engine"
     )
 }
 

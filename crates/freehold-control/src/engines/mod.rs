@@ -10,7 +10,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use freehold_engine::{
     ConnectTarget, EngineError, EngineHandle, Fault, Tls,
+    mariadb::MariadbEngine,
     postgres::{LocalServer, PostgresEngine},
+    sqlite::SqliteEngine,
 };
 use freehold_model::{
     Entropy, Error, Uid,
@@ -19,7 +21,7 @@ use freehold_model::{
 use tokio::{sync::Mutex, time::Instant};
 
 use self::reach::Server;
-pub(crate) use self::reach::{Credential, Reach, has_accounts};
+pub(crate) use self::reach::{Credential, Reach};
 use crate::{secrets::SecretResolver, trouble::Trouble};
 
 /// A server that can be acted on, and how programs get to it.
@@ -144,28 +146,34 @@ impl Engines {
     }
 
     async fn make(&self, instance: &Instance, uid: Uid) -> Result<Connected, Trouble> {
-        if instance.spec.engine.as_str() != "postgres" {
-            let what = format!(
-                "be driven: the engine {} is not built in",
-                instance.spec.engine
-            );
-            return Err(EngineError::new(Fault::Unsupported { what }, "connect").into());
-        }
-        match (&instance.spec.external, &instance.spec.local) {
-            (Some(external), _) => self.external(instance, external).await,
-            (None, Some(local)) => self.local(local, uid).await,
-            (None, None) => {
-                let error = Error::invalid("an instance is neither external nor local");
-                Err(Trouble::Control(error))
+        let spec = &instance.spec;
+        match (spec.engine.as_str(), &spec.external, &spec.local) {
+            ("postgres", Some(external), _) => {
+                let database = external.admin_database.as_deref().unwrap_or("postgres");
+                let server = self.server(instance, external, 5432, database).await?;
+                Ok(Connected::postgres(server))
+            }
+            ("postgres", None, Some(local)) => self.local_postgres(local, uid).await,
+            ("mariadb", Some(external), _) => {
+                let server = self.server(instance, external, 3306, "").await?;
+                Ok(Connected::mariadb(server))
+            }
+            ("sqlite", None, Some(_)) => self.folder(uid),
+            (engine, ..) => {
+                let what = format!("drive a {engine} instance of this form");
+                Err(EngineError::new(Fault::Unsupported { what }, "connect").into())
             }
         }
     }
 
-    async fn external(
+    /// A server that the company runs, with its secrets resolved.
+    async fn server(
         &self,
         instance: &Instance,
         external: &External,
-    ) -> Result<Connected, Trouble> {
+        port: u16,
+        database: &str,
+    ) -> Result<Server, Trouble> {
         let password = match &external.password {
             Some(reference) => Some(self.resolver.resolve(reference).await?),
             None => None,
@@ -184,53 +192,74 @@ impl Engines {
                 "verify-full",
             ),
         };
-        let port = external.port.unwrap_or(5432);
-        let admin = ConnectTarget {
-            host: external.host.clone(),
-            port,
-            username: external.username.clone(),
-            password,
-            database: external
-                .admin_database
-                .clone()
-                .unwrap_or_else(|| "postgres".to_owned()),
-            tls,
-            application_name: format!("freehold/{}", instance.metadata.name),
-            connect_timeout: CONNECT_TIMEOUT,
-        };
+        let port = external.port.unwrap_or(port);
         let workload = external.workload_endpoint.as_ref();
-        let server = Server {
+        Ok(Server {
             host: workload
                 .map_or(&external.host, |endpoint| &endpoint.host)
                 .clone(),
             port: workload.and_then(|endpoint| endpoint.port).unwrap_or(port),
             sslmode,
             ca_pem,
-            admin,
-        };
-        Ok(Connected {
-            engine: EngineHandle::new(PostgresEngine::new(server.admin.clone())),
-            reach: Reach::Postgres(server),
+            admin: ConnectTarget {
+                host: external.host.clone(),
+                port,
+                username: external.username.clone(),
+                password,
+                database: database.to_owned(),
+                tls,
+                application_name: format!("freehold/{}", instance.metadata.name),
+                connect_timeout: CONNECT_TIMEOUT,
+            },
         })
     }
 
-    async fn local(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
+    async fn local_postgres(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
         let _one_at_a_time = self.starting.lock().await;
         let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
         let major = local.version.as_deref().map(major).transpose()?;
         let server = LocalServer::ensure(&directory, major, local.port, &*self.entropy).await?;
         let admin = server.target();
-        let server = Server {
+        Ok(Connected::postgres(Server {
             host: admin.host.clone(),
             port: admin.port,
             sslmode: "disable",
             ca_pem: None,
             admin,
-        };
+        }))
+    }
+
+    /// A folder of files on this machine. The engine makes the folder itself, with its first database.
+    fn folder(&self, uid: Uid) -> Result<Connected, Trouble> {
+        let parent = self.data_dir.join(LOCAL_SERVERS);
+        let parent = std::fs::create_dir_all(&parent)
+            .and_then(|()| std::path::absolute(&parent))
+            .map_err(|source| {
+                let error = Error::internal("making the folder of local instances", source);
+                Trouble::Control(error)
+            })?;
+        let directory = parent.join(uid.to_string());
+        let engine = SqliteEngine::new(directory.clone(), self.entropy.clone());
         Ok(Connected {
+            engine: EngineHandle::new(engine),
+            reach: Reach::Sqlite(directory),
+        })
+    }
+}
+
+impl Connected {
+    fn postgres(server: Server) -> Self {
+        Self {
             engine: EngineHandle::new(PostgresEngine::new(server.admin.clone())),
             reach: Reach::Postgres(server),
-        })
+        }
+    }
+
+    fn mariadb(server: Server) -> Self {
+        Self {
+            engine: EngineHandle::new(MariadbEngine::new(server.admin.clone())),
+            reach: Reach::Mariadb(server),
+        }
     }
 }
 

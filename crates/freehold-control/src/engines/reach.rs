@@ -1,10 +1,17 @@
 //! How programs and runners get to what an engine holds: the one place that knows the difference
 //! between a server with accounts and a folder of files.
 
-use freehold_api::{BindingTarget, ServerBinding};
-use freehold_engine::ConnectTarget;
+use std::path::{Path, PathBuf};
+
+use freehold_api::{BindingTarget, FileBinding, ServerBinding};
+use freehold_engine::{ConnectTarget, sqlite::SqliteEngine};
 use freehold_migrate::runner_process::RunnerTarget;
-use freehold_model::{Name, Secret, kinds::Slot};
+use freehold_model::{
+    Secret,
+    kinds::{AccessLevel, Slot},
+};
+
+use crate::trouble::Trouble;
 
 /// A login of an access, as it is handed out.
 pub(crate) struct Credential {
@@ -17,6 +24,9 @@ pub(crate) struct Credential {
 #[derive(Debug, Clone)]
 pub(crate) enum Reach {
     Postgres(Server),
+    Mariadb(Server),
+    /// A folder with a file for each database.
+    Sqlite(PathBuf),
 }
 
 /// A server with accounts.
@@ -36,25 +46,55 @@ impl Reach {
     /// What an instance's status shows: `host:port`, or the folder.
     pub(crate) fn address(&self) -> String {
         match self {
-            Self::Postgres(server) => server.address(),
+            Self::Postgres(server) | Self::Mariadb(server) => server.address(),
+            Self::Sqlite(directory) => directory.display().to_string(),
         }
     }
 
     /// What a program gets to use the database called `name` on the server.
-    pub(crate) fn binding(&self, name: &str, credential: Credential) -> BindingTarget {
-        match self {
+    pub(crate) fn binding(
+        &self,
+        name: &str,
+        credential: Credential,
+        level: AccessLevel,
+    ) -> Result<BindingTarget, Trouble> {
+        Ok(match self {
             Self::Postgres(server) => BindingTarget::Postgresql(server.binding(name, credential)),
-        }
+            Self::Mariadb(server) => BindingTarget::Mysql(server.binding(name, credential)),
+            Self::Sqlite(directory) => BindingTarget::Sqlite(FileBinding {
+                path: text(&SqliteEngine::file_of(directory, name)?)?,
+                read_only: level == AccessLevel::ReadOnly,
+            }),
+        })
     }
 
     /// What a migration runner gets.
-    pub(crate) fn runner(&self, name: &str, login: &str, password: Secret) -> RunnerTarget {
-        match self {
+    pub(crate) fn runner(
+        &self,
+        name: &str,
+        login: &str,
+        password: Secret,
+    ) -> Result<RunnerTarget, Trouble> {
+        Ok(match self {
             Self::Postgres(server) => {
                 RunnerTarget::from_target(&server.migrator(name, login, password))
             }
-        }
+            Self::Mariadb(server) => RunnerTarget::mariadb(&server.migrator(name, login, password)),
+            Self::Sqlite(directory) => {
+                RunnerTarget::sqlite(SqliteEngine::file_of(directory, name)?)
+            }
+        })
     }
+}
+
+fn text(path: &Path) -> Result<String, Trouble> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!("the path {} is not valid UTF-8", path.display());
+        Trouble::Control(
+            freehold_model::Error::invalid(message)
+                .hint("Start `freehold serve` with another --data-dir."),
+        )
+    })
 }
 
 impl Server {
@@ -87,9 +127,4 @@ impl Server {
             ..self.admin.clone()
         }
     }
-}
-
-/// Whether programs log in to the engine's databases.
-pub(crate) fn has_accounts(engine: &Name) -> bool {
-    engine.as_str() != "sqlite"
 }

@@ -250,7 +250,7 @@ impl Migrate {
             .map_err(Trouble::Control)?;
         let name = world.server_name().map_err(Trouble::Control)?;
         let login = &world.credentials.migrator_login;
-        let target = connected.reach.runner(name, login, password);
+        let target = connected.reach.runner(name, login, password)?;
         step.gate
             .before("run migrations")
             .await

@@ -107,18 +107,15 @@ impl Control {
             .instance(&self.records)
             .await?
             .ok_or_else(|| not_usable(key, "its database is not placed yet"))?;
-        let connected = self
-            .engines
-            .connect(&instance)
-            .await
-            .map_err(|trouble| match trouble {
-                Trouble::Control(error) => error,
-                Trouble::Engine(error) => Error::new(
-                    Code::Unavailable,
-                    format!("instance {}: {error}", instance.metadata.name),
-                )
-                .because(error),
-            })?;
+        let told = |trouble| match trouble {
+            Trouble::Control(error) => error,
+            Trouble::Engine(error) => Error::new(
+                Code::Unavailable,
+                format!("instance {}: {error}", instance.metadata.name),
+            )
+            .because(error),
+        };
+        let connected = self.engines.connect(&instance).await.map_err(told)?;
         let credential = Credential {
             username: held.login(held.active).to_owned(),
             password: self
@@ -126,10 +123,14 @@ impl Control {
                 .open(owner(&world.database)?.uid, uid, &held.password)?,
             slot: held.active,
         };
+        let level = access.spec.level;
+        let target = connected
+            .reach
+            .binding(world.server_name()?, credential, level);
         Ok(BindingSecret {
             name: key.name.clone(),
-            level: access.spec.level,
-            target: connected.reach.binding(world.server_name()?, credential),
+            level,
+            target: target.map_err(told)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use freehold_api::{ListQuery, ResourceList};
 use freehold_model::{
     Code, Error, Kind, Name, Resource, ResourceKey, Result, Scope,
-    kinds::{Access, Binding, BindingSpec, BindingStatus},
+    kinds::{Access, Binding, BindingSpec, BindingStatus, EngineProfile},
 };
 use freehold_store::{IndexValue, Range, ScanToken};
 
@@ -11,7 +11,6 @@ use super::draft::typed;
 use crate::{
     Caller,
     authorize::{Action, Context},
-    engines::has_accounts,
     records::{self, INDEX_ACCESS_SUBJECT},
     start::Control,
     world::World,
@@ -206,7 +205,8 @@ impl Control {
         let Some(address) = address else {
             return Ok(None);
         };
-        let accounts = has_accounts(&instance.spec.engine);
+        let engine = EngineProfile::of(instance.spec.engine.as_str());
+        let accounts = engine.is_none_or(|engine| engine.accounts);
         Ok(Some(Published {
             address,
             database_name: world.server_name()?.to_owned(),

@@ -3,6 +3,7 @@
 
 mod crowd;
 mod drift;
+mod engines;
 mod faults;
 mod first_light;
 mod hostile;

@@ -8,9 +8,11 @@ use std::{
 };
 
 use freehold_api::{
-    ApplyReport, ApplyRequest, BindingRead, MigrateRequest, ServerBinding, TokenCreate, TokenKind,
+    ApplyReport, ApplyRequest, BindingRead, BindingTarget, MigrateRequest, ServerBinding,
+    TokenCreate, TokenKind,
 };
 use freehold_control::{Caller, Control, Options};
+use freehold_migrate::{Bundle, Dialect};
 use freehold_model::{
     Clock, Gate, Kind, Name, OperationId, Resource, ResourceKey, Result, SystemClock,
     SystemEntropy,
@@ -243,8 +245,18 @@ impl Plant {
         database: &ResourceKey,
         scripts: &[(&str, &str)],
     ) -> OperationId {
+        self.migrate_in(Dialect::Postgresql, database, scripts)
+            .await
+    }
+
+    pub(crate) async fn migrate_in(
+        &self,
+        dialect: Dialect,
+        database: &ResourceKey,
+        scripts: &[(&str, &str)],
+    ) -> OperationId {
         let files = scripts.iter().map(|(path, text)| (*path, *text));
-        let bundle = freehold_migrate::Bundle::from_files(files).expect("a bundle");
+        let bundle = Bundle::from_files_for(dialect, files).expect("a bundle");
         let digest = bundle.digest().clone();
         self.control
             .bundle_put(&self.admin, &digest, bundle.to_archive())
@@ -348,13 +360,17 @@ impl Plant {
     }
 
     pub(crate) async fn binding(&self, team: &str, access: &str) -> ServerBinding {
+        let target = self.target(team, access).await;
+        target.server().expect("an engine with accounts").clone()
+    }
+
+    pub(crate) async fn target(&self, team: &str, access: &str) -> BindingTarget {
         let key = key(Kind::Binding, Some(team), access);
         let reason = BindingRead {
             reason: "a test".to_owned(),
         };
         let secret = self.control.binding_read(&self.admin, &key, reason).await;
-        let target = secret.expect("a credential").target;
-        target.server().expect("an engine with accounts").clone()
+        secret.expect("a credential").target
     }
 
     pub(crate) async fn stop(mut self) {

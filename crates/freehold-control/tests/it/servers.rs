@@ -7,7 +7,7 @@ use freehold_testing::{
 };
 
 use crate::plant::{
-    ORDERS, PATIENCE, Plant, Setup, condition, eventually, is_condition, key, sql, within,
+    ORDERS, PATIENCE, Plant, Setup, condition, eventually, is_condition, key, platform, sql, within,
 };
 
 fn orders() -> freehold_model::ResourceKey {
@@ -31,8 +31,14 @@ async fn a_server_that_swallows_everything_is_unknown_and_delays_no_other() {
     plant.apply(ORDERS).await;
     plant.ready(&orders()).await;
     proxy.stall();
-    // A second name for the same server, which answers there.
-    let other = plant.platform("").replace("name: pg-1", "name: pg-2");
+    // Another version, because servers of one version are copies of one template.
+    let oldest = Server::versions().into_iter().next().expect("installed");
+    let healthy = Server::start_version(oldest);
+    let password = plant.directory.path().join("other-password");
+    std::fs::write(&password, healthy.superuser_password()).expect("written");
+    let other = platform(&healthy, "")
+        .replace("PASSWORD_FILE", &password.to_string_lossy())
+        .replace("name: pg-1", "name: pg-2");
     plant.apply(&other).await;
     let second = ORDERS.replace("name: orders", "name: returns").replace(
         "class: standard",

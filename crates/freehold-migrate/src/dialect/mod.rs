@@ -138,7 +138,7 @@ impl FromStr for Dialect {
     /// From the word in a manifest, or from an instance's engine.
     fn from_str(text: &str) -> Result<Self, UnknownDialect> {
         match text {
-            "postgresql" => Ok(Self::Postgresql),
+            "postgresql" | "postgres" => Ok(Self::Postgresql),
             "mysql" | "mariadb" => Ok(Self::Mysql),
             "sqlite" => Ok(Self::Sqlite),
             _ => Err(UnknownDialect(text.to_owned())),

@@ -49,6 +49,8 @@ pub enum AccessLevel {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessTarget {
+    /// Left out for an engine without schemas.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,

@@ -13,12 +13,13 @@ pub type Instance = Resource<InstanceSpec, InstanceStatus>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceSpec {
-    /// The engine's name: `postgres`.
+    /// The engine's name: `postgres`, `mariadb` or `sqlite`.
     pub engine: Name,
     /// A server that the company already runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
-    /// A private server that Freehold makes and runs from installed binaries.
+    /// A private server that Freehold makes and runs from installed binaries; for `sqlite` a folder of
+    /// files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<Local>,
     #[serde(default)]
@@ -47,7 +48,7 @@ pub struct External {
     /// Where the admin password is; absent when the server trusts the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretReference>,
-    /// The database that the admin connection opens and where the registry lives.
+    /// PostgreSQL: the database that the admin connection opens and where the registry lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_database: Option<String>,
     #[serde(default)]

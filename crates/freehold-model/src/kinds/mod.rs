@@ -4,6 +4,7 @@ mod access;
 mod binding;
 mod class;
 mod database;
+mod engine;
 mod environment;
 mod instance;
 mod operation;
@@ -20,6 +21,7 @@ pub use database::{
     Database, DatabaseLoad, DatabaseSpec, DatabaseStatus, Difference, InlineAccess, Manage,
     MigrationStatus, Placement, PlacementHints, Quarantine,
 };
+pub use engine::{ENGINES, EngineProfile};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
 pub use instance::{
     Capacity, External, Instance, InstanceSpec, InstanceStatus, Local, SecretReference, Tenancy,
@@ -30,9 +32,6 @@ pub use team::{Member, Role, Team, TeamSpec, TeamStatus};
 pub use workload::{Workload, WorkloadSpec, WorkloadStatus};
 
 use crate::Scope;
-
-/// The engines that an instance or class may name.
-pub const ENGINES: &[&str] = &["postgres"];
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

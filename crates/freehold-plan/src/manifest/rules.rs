@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use freehold_model::{Kind, Metadata, Name, Scope};
+use freehold_model::{Kind, Metadata, Name, Scope, kinds::EngineProfile};
 use serde_json::Value;
 
 use super::Violation;
@@ -120,6 +120,9 @@ fn team(rules: &mut Rules, spec: &Value) {
 }
 
 fn instance(rules: &mut Rules, spec: &Value) {
+    if let Some(engine) = profile(spec) {
+        instance_of(rules, engine, spec);
+    }
     let Some(external) = spec.get("external") else {
         return;
     };
@@ -133,7 +136,63 @@ fn instance(rules: &mut Rules, spec: &Value) {
     }
 }
 
+fn profile(spec: &Value) -> Option<&'static EngineProfile> {
+    EngineProfile::of(spec.get("engine")?.as_str()?)
+}
+
+fn instance_of(rules: &mut Rules, engine: &EngineProfile, spec: &Value) {
+    let given = |field: &str| spec.get(field).is_some_and(|value| !value.is_null());
+    let name = engine.name;
+    if given("external") && !engine.external {
+        let message = format!(
+            "a {name} instance is a folder on the machine of `freehold serve`: write `local: {{}}` instead"
+        );
+        rules.say("/spec/external", "engine", message);
+    }
+    if given("local") && !engine.local {
+        let message = format!(
+            "Freehold makes no {name} servers: write `external` with the address of one that runs"
+        );
+        rules.say("/spec/local", "engine", message);
+    }
+    for field in ["version", "port"] {
+        let at = format!("/spec/local/{field}");
+        if spec.pointer(&at[5..]).is_some_and(|value| !value.is_null()) && !engine.local_server {
+            let message = format!("a {name} instance has no `{field}`: leave it out");
+            rules.say(at, "engine", message);
+        }
+    }
+    let database = spec.pointer("/external/adminDatabase");
+    if engine.name != "postgres" && database.is_some_and(|value| !value.is_null()) {
+        let message = format!("`adminDatabase` is PostgreSQL's: leave it out for {name}");
+        rules.say("/spec/external/adminDatabase", "engine", message);
+    }
+}
+
+/// What a class promises must be something that its engine can keep.
+fn class_of(rules: &mut Rules, engine: &EngineProfile, spec: &Value) {
+    let name = engine.name;
+    let limits = spec.get("limits").and_then(Value::as_object);
+    for (limit, value) in limits.into_iter().flatten() {
+        if !value.is_null() && !engine.limits.contains(&limit.as_str()) {
+            let can = match engine.limits {
+                [] => "it can hold none".to_owned(),
+                some => format!("it can hold {}", some.join(" and ")),
+            };
+            let message = format!("{name} cannot hold the limit `{}`; {can}", shown(limit));
+            rules.say(format!("/spec/limits/{limit}"), "engine", message);
+        }
+    }
+    if !engine.extensions && list(spec.get("extensions")).next().is_some() {
+        let message = format!("{name} databases have no extensions to create: leave it out");
+        rules.say("/spec/extensions", "engine", message);
+    }
+}
+
 fn class(rules: &mut Rules, spec: &Value) {
+    if let Some(engine) = profile(spec) {
+        class_of(rules, engine, spec);
+    }
     let major = |field: &str| {
         spec.get(field)
             .and_then(Value::as_str)
@@ -241,6 +300,10 @@ fn targets(rules: &mut Rules, at: &str, level: Option<&str>, on: Option<&Value>)
     for (index, target) in list(on) {
         let table = target.get("table").and_then(Value::as_str);
         let schema = target.get("schema").and_then(Value::as_str);
+        if table.is_none() && schema.is_none_or(str::is_empty) {
+            let message = "name a schema, or a table, or both";
+            rules.say(format!("{at}/{index}"), "form", message);
+        }
         if table.is_some() && level == Some("owner") {
             rules.say(
                 format!("{at}/{index}/table"),
@@ -282,6 +345,35 @@ pub(super) fn with_class(
         let message =
             format!("class `{class_name}` does not allow extension `{extension}`; {advice}");
         rules.say(format!("/spec/extensions/{index}"), "classForbids", message);
+    }
+    let Some(engine) = EngineProfile::of(class.engine.as_str()) else {
+        return rules.violations;
+    };
+    let name = engine.name;
+    if !engine.schemas && !database.schemas.is_empty() {
+        let message = format!(
+            "class `{class_name}` is of {name}, which has no schemas inside a database: leave them out"
+        );
+        rules.say("/spec/schemas", "engine", message);
+    }
+    for (index, access) in database.access.iter().enumerate() {
+        for (number, target) in access.targets.iter().enumerate() {
+            let at = format!("/spec/access/{index}/targets/{number}/schema");
+            if engine.schemas && target.schema.is_empty() {
+                rules.say(at, "required", "name the table's schema, e.g. `public`");
+            } else if engine.table_grants && !engine.schemas && !target.schema.is_empty() {
+                let message =
+                    format!("{name} has no schemas inside a database: name the table alone");
+                rules.say(at, "engine", message);
+            }
+        }
+        if !engine.table_grants && !access.targets.is_empty() {
+            let message = format!(
+                "class `{class_name}` is of {name}, which gives access to whole databases only: leave \
+                 `targets` out"
+            );
+            rules.say(format!("/spec/access/{index}/targets"), "engine", message);
+        }
     }
     rules.violations
 }

@@ -300,6 +300,46 @@ fn the_rules_of_instances_classes_teams_and_accesses_are_said() {
             "major version",
         ),
         (
+            "Instance",
+            "{engine: sqlite, external: {host: h, username: u}}",
+            "write `local: {}` instead",
+        ),
+        (
+            "Instance",
+            "{engine: sqlite, local: {port: 4000}}",
+            "a sqlite instance has no `port`",
+        ),
+        (
+            "Instance",
+            "{engine: mariadb, local: {}}",
+            "Freehold makes no mariadb servers",
+        ),
+        (
+            "Instance",
+            "{engine: mariadb, external: {host: h, username: u, adminDatabase: x}}",
+            "leave it out for mariadb",
+        ),
+        (
+            "Class",
+            "{engine: sqlite, limits: {connections: 3}}",
+            "sqlite cannot hold the limit `connections`; it can hold none",
+        ),
+        (
+            "Class",
+            "{engine: mariadb, limits: {lockTimeoutMs: 3}}",
+            "it can hold connections and statementTimeoutMs",
+        ),
+        (
+            "Class",
+            "{engine: mariadb, extensions: [postgis]}",
+            "no extensions to create",
+        ),
+        (
+            "Access",
+            "{database: d, subject: {workload: w}, level: readOnly, targets: [{}]}",
+            "name a schema, or a table, or both",
+        ),
+        (
             "Class",
             "{engine: postgres, versionMin: '17', versionMax: '14'}",
             "no version is left",

@@ -2,8 +2,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use freehold_api::{MigrateRequest, MigrationList, client::DatabasePath};
-use freehold_migrate::{Bundle, BundleError, NewMigration, Packed, new_repeatable, next_versioned};
-use freehold_model::{BundleDigest, Name};
+use freehold_migrate::{
+    Bundle, BundleError, Dialect, NewMigration, Packed, new_repeatable, next_versioned,
+};
+use freehold_model::{
+    BundleDigest, Kind, Name, ResourceKey,
+    kinds::{ClassSpec, DatabaseSpec},
+};
 
 use crate::{
     failure::{Exit, Failure, Outcome},
@@ -126,9 +131,42 @@ fn new(description: &str, repeatable: bool, dir: &Path, session: &Session) -> Ou
     session.output.line(path.display().to_string())
 }
 
+/// Whose SQL the scripts are in: that of the database's engine, which its class names.
+async fn dialect(database: &DatabasePath, session: &Session) -> Outcome<Dialect> {
+    let client = session.client().await?;
+    let database = client
+        .resource_get(&ResourceKey {
+            kind: Kind::Database,
+            environment: Some(database.environment.clone()),
+            team: Some(database.team.clone()),
+            name: database.name.clone(),
+        })
+        .await?;
+    let unreadable = |what: &str, e: &serde_json::Error| {
+        Failure::failed(format!("the server's {what} cannot be read: {e}"))
+    };
+    let spec: DatabaseSpec =
+        serde_json::from_value(database.spec).map_err(|e| unreadable("database resource", &e))?;
+    let class = client
+        .resource_get(&ResourceKey {
+            kind: Kind::Class,
+            environment: database.metadata.environment.clone(),
+            team: None,
+            name: spec.class,
+        })
+        .await?;
+    let class: ClassSpec =
+        serde_json::from_value(class.spec).map_err(|e| unreadable("class resource", &e))?;
+    class
+        .engine
+        .as_str()
+        .parse()
+        .map_err(|e: freehold_migrate::UnknownDialect| Failure::failed(e.to_string()))
+}
+
 /// Everything that is wrong with the folder, before anything is uploaded.
-fn pack(dir: &Path, session: &Session) -> Outcome<Packed> {
-    let packed = Bundle::pack(dir).map_err(|error| match &error {
+fn pack(dialect: Dialect, dir: &Path, session: &Session) -> Outcome<Packed> {
+    let packed = Bundle::pack_for(dialect, dir).map_err(|error| match &error {
         BundleError::Refused(_) => Failure::failed(format!(
             "{} cannot be packed, and nothing ran:\n{error}",
             dir.display()
@@ -179,7 +217,8 @@ async fn status(database: &Name, dir: &Path, session: &Session) -> Outcome {
     let path = session.database(database).await?;
     // Without a folder the history alone is worth showing.
     let bundle = if dir.exists() {
-        Some(upload(pack(dir, session)?, session).await?)
+        let dialect = dialect(&path, session).await?;
+        Some(upload(pack(dialect, dir, session)?, session).await?)
     } else {
         session.output.note(format!(
             "there is no {}: only the history is shown",
@@ -232,8 +271,8 @@ async fn apply(
     wait: bool,
     session: &Session,
 ) -> Outcome {
-    let packed = pack(dir, session)?;
     let path = session.database(database).await?;
+    let packed = pack(dialect(&path, session).await?, dir, session)?;
     let bundle = upload(packed, session).await?;
     let request = MigrateRequest { bundle, reason };
     let started = session
