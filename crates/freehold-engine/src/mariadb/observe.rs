@@ -58,6 +58,8 @@ pub(super) struct AccountFacts {
     pub(super) auth: String,
     /// There is a second way to log in (`IDENTIFIED VIA … OR …`).
     pub(super) other_ways: bool,
+    /// Somebody wants it changed before anything else (`PASSWORD EXPIRE`).
+    pub(super) expired: bool,
     pub(super) locked: bool,
     /// Rights on the whole server, as bits.
     pub(super) global: u64,
@@ -330,6 +332,7 @@ struct Priv {
     max_user_connections: i64,
     max_statement_time: f64,
     password_lifetime: Option<i64>,
+    password_last_changed: Option<i64>,
 }
 
 fn account(row: &Row) -> AccountFacts {
@@ -354,6 +357,7 @@ fn account(row: &Row) -> AccountFacts {
         auth: told.authentication_string,
         // One entry is empty: it stands for the first way.
         other_ways: told.auth_or.iter().any(|way| !way.is_empty()),
+        expired: told.password_last_changed == Some(0),
         locked: told.account_locked,
         global: told.access,
         connections: u32::try_from(told.max_user_connections).unwrap_or(0),

@@ -1,9 +1,11 @@
 //! What must be done so that the server is as desired: pure, from what is desired and what was seen.
 //!
 //! [`plan`] compares and returns [`Action`]s in the order in which they must run: accounts (made
-//! locked, and those that are to be closed closed at once), the database, rights, passwords, then
-//! logins are opened; last, sessions that may not be are ended. Applying a plan and observing again
-//! gives the empty plan, except for what only a person can settle ([`Action::Report`]).
+//! locked, and those that are to be closed closed at once, with their sessions), the database, rights
+//! that are too many, with the sessions that still have them, rights that are lacking, passwords, then
+//! logins are opened. What a tenant's session could hold up by locking its tables comes after that
+//! session was ended. Applying a plan and observing again gives the empty plan, except for what only a
+//! person can settle ([`Action::Report`]).
 //!
 //! Each action knows the difference that it repairs, with a stable key.
 
@@ -236,15 +238,22 @@ pub(super) fn plan(
     within: Option<&Inside>,
 ) -> Result<Vec<Action>> {
     let mut actions = Vec::new();
-    let made = database_action(goal, seen)?;
+    let on_database = database_action(goal, seen)?;
     accounts::accounts(goal, seen, &mut actions)?;
+    // Before anything that a session could hold up by the locks that it has.
+    accounts::disabled_sessions(goal, seen, &mut actions);
+    let (mark, made): (Vec<Action>, Vec<Action>) = on_database
+        .into_iter()
+        .partition(|action| *action == Action::MarkDatabase);
     actions.extend(made);
-    grants::grants(goal, seen, &mut actions)?;
+    grants::revokes(goal, seen, &mut actions)?;
+    accounts::stale_sessions(goal, seen, &mut actions);
+    grants::rest(goal, seen, &mut actions)?;
     if let Some(within) = within {
         grants::inside(goal, seen, within, &mut actions);
     }
     accounts::credentials(goal, seen, &mut actions);
-    accounts::sessions(goal, seen, &mut actions);
+    actions.extend(mark);
     Ok(actions)
 }
 

@@ -257,12 +257,14 @@ impl Claim {
     }
 
     pub(super) async fn row(&self, connection: &mut Connection) -> Result<Option<RegistryRow>> {
-        let query = format!(
-            "SELECT {ROW_COLUMNS} FROM freehold.registry WHERE name = {}",
-            Literal(&self.name)
-        );
+        let query = self.row_query();
         let rows = connection.read_rows(&query, "read the registry").await?;
         rows.first().map(RegistryRow::read).transpose()
+    }
+
+    fn row_query(&self) -> String {
+        let name = Literal(&self.name);
+        format!("SELECT {ROW_COLUMNS} FROM freehold.registry WHERE name = {name}")
     }
 
     /// Compares a row with what it must be.
@@ -361,18 +363,26 @@ enum Holder {
     None,
 }
 
-/// Takes the lock of a claim's row. It is given back by [`unlock`] or with the session.
-pub(super) async fn lock(connection: &mut Connection, claim: &Claim) -> Result<()> {
+/// Takes the lock of a claim's row, and reads the row under it. It is given back by [`unlock`] or with
+/// the session.
+pub(super) async fn lock(
+    connection: &mut Connection,
+    claim: &Claim,
+) -> Result<Option<RegistryRow>> {
     const ATTEMPTS: u32 = 4;
     let name = lock_name(home(connection).await?, &claim.name);
     let doing = format!("lock the registry's row of {:?}", claim.name);
-    let asking = format!("SELECT GET_LOCK('{name}', 1.5)");
+    // The row is read after the lock was given, in the same message.
+    let asking = format!("SELECT GET_LOCK('{name}', 1.5); {}", claim.row_query());
     for attempt in 1..=ATTEMPTS {
-        let got = connection.read_rows(&asking, &doing).await?;
+        let sets = connection.read(&asking, &doing).await?;
+        let [got, rows] = sets.as_slice() else {
+            return Err(missing(&doing));
+        };
+        let row = rows.first().map(RegistryRow::read).transpose()?;
         if got.first().and_then(|row| row.first()) == Some(&Some("1".to_owned())) {
-            return Ok(());
+            return Ok(row);
         }
-        let row = claim.row(connection).await?;
         let which = match &row {
             Some(row) if row.stamp != claim.stamp || row.server != claim.server => Holder::None,
             Some(row) if claim.is_overtaken_by(row) => {
@@ -435,8 +445,7 @@ pub(super) async fn kill(connection: &mut Connection, id: &str, doing: &str) -> 
 
 /// Takes the lock, compares the row, and writes our epoch into it.
 pub(super) async fn take_over(connection: &mut Connection, claim: &Claim) -> Result<RegistryRow> {
-    lock(connection, claim).await?;
-    let row = claim.row(connection).await?;
+    let row = lock(connection, claim).await?;
     claim.check(row.as_ref())?;
     let row = row.ok_or_else(|| missing("read the registry"))?;
     if row.epoch < claim.fence.epoch {

@@ -32,8 +32,8 @@ pub(super) async fn reserve(
     }
     let claim = Claim::of(&mut admin, name, stamp, fence).await?;
     gate.before(&doing).await?;
-    registry::lock(&mut admin, &claim).await?;
-    take(&mut admin, &claim, &doing).await?;
+    let row = registry::lock(&mut admin, &claim).await?;
+    take(&mut admin, &claim, row, &doing).await?;
     gate.after(&doing).await?;
     registry::unlock(&mut admin, &claim).await?;
     admin.keep();
@@ -41,8 +41,12 @@ pub(super) async fn reserve(
 }
 
 /// Under the lock: nobody else decides about this name now.
-async fn take(admin: &mut Connection, claim: &Claim, doing: &str) -> Result<()> {
-    let row = claim.row(admin).await?;
+async fn take(
+    admin: &mut Connection,
+    claim: &Claim,
+    row: Option<RegistryRow>,
+    doing: &str,
+) -> Result<()> {
     let exists = database_exists(admin, &claim.name).await?;
     let ours = row.as_ref().is_some_and(|row| row.stamp == claim.stamp);
     let given_up = row
@@ -153,8 +157,7 @@ pub(super) async fn release(
     let doing = format!("release {name:?}");
     let mut admin = engine.pool.lease().await?;
     let claim = Claim::of(&mut admin, name, stamp, fence).await?;
-    registry::lock(&mut admin, &claim).await?;
-    let row = claim.row(&mut admin).await?;
+    let row = registry::lock(&mut admin, &claim).await?;
     let released = row
         .as_ref()
         .is_some_and(|row| row.stamp == *stamp && row.state == RowState::Released);

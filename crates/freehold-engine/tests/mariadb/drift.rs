@@ -23,7 +23,7 @@ async fn shop(world: &World) -> freehold_engine::DesiredDatabase {
 }
 
 /// Each change by hand, and the key under which it is found. All are repaired.
-const CASES: [(&str, &str); 32] = [
+const CASES: [(&str, &str); 33] = [
     (
         "GRANT INSERT ON `team\\_a`.* TO app_a@'%'",
         "grant.extra:team_a:app_a",
@@ -116,6 +116,10 @@ const CASES: [(&str, &str); 32] = [
     ),
     (
         "ALTER USER app_a@'%' IDENTIFIED VIA unix_socket",
+        "account.password:app_a",
+    ),
+    (
+        "ALTER USER app_a@'%' PASSWORD EXPIRE",
         "account.password:app_a",
     ),
     (

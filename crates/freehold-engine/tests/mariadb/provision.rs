@@ -256,6 +256,47 @@ async fn a_closed_database_is_quiet_and_opens_as_it_was() {
     assert_eq!(world.server.sql(busy), "1");
 }
 
+/// A tenant may lock its own tables, and what alters the database or grants on a table waits for it.
+#[tokio::test]
+async fn a_tenant_cannot_hold_up_the_closing_of_its_database() {
+    let world = World::start(As::Managed);
+    let mut desired = database("shop");
+    desired.accesses = vec![
+        access(1, "own", AccessLevel::Owner, &[]),
+        access(2, "part", AccessLevel::ReadOnly, &["t"]),
+    ];
+    world.provision(&desired).await;
+    world.migrate(&desired, 1, "CREATE TABLE t (i int)").await;
+    world.apply(&desired, 1).await.expect("granted");
+    let connect = async || {
+        let mut target = crate::world::target(world.server.port(), &credentials("own_a"));
+        target.database = "shop".into();
+        let mut session = MariadbSession::connect(&target).await.expect("it is open");
+        for statement in ["ALTER DATABASE shop COMMENT 'mine'", "LOCK TABLES t WRITE"] {
+            session.execute(statement).await.expect("it may");
+        }
+        session
+    };
+    let mut session = connect().await;
+    let mut closed = desired.clone();
+    closed.state = DesiredState::Closed;
+    world.apply(&closed, 1).await.expect("closed nevertheless");
+    assert!(session.execute("SELECT 1").await.is_err(), "it was ended");
+    world.apply(&desired, 1).await.expect("open again");
+
+    // Nor that of a right: here the grant on a table that comes with it would wait.
+    let mut session = connect().await;
+    let mut lowered = desired.clone();
+    lowered.accesses[0].level = AccessLevel::ReadOnly;
+    lowered.accesses[1].level = AccessLevel::ReadWrite;
+    world
+        .apply(&lowered, 1)
+        .await
+        .expect("lowered nevertheless");
+    assert!(session.execute("SELECT 1").await.is_err(), "it was ended");
+    assert_eq!(world.apply(&lowered, 1).await.expect("as it should be"), []);
+}
+
 #[tokio::test]
 async fn retired_logins_have_nothing_left() {
     let world = World::start(As::Managed);

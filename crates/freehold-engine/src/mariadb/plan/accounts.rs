@@ -57,7 +57,10 @@ pub(super) fn credentials(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Act
         let hash = native::hash(password);
         let facts = seen.login(login.name);
         let right = facts.is_some_and(|facts| {
-            facts.plugin == native::PLUGIN && facts.auth == hash.expose() && !facts.other_ways
+            facts.plugin == native::PLUGIN
+                && facts.auth == hash.expose()
+                && !facts.other_ways
+                && !facts.expired
         });
         if !right {
             actions.push(Action::SetPassword {
@@ -72,10 +75,23 @@ pub(super) fn credentials(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Act
     }
 }
 
-/// Ends sessions of logins that may have none, and of those whose sessions may have too much.
-pub(super) fn sessions(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
+/// Ends sessions of logins that may have none.
+pub(super) fn disabled_sessions(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
     for login in goal.logins() {
         let count = seen.sessions.get(login.name).copied().unwrap_or(0);
+        if count > 0 && !goal.may_enter(&login, seen) {
+            actions.push(Action::EndSessions {
+                login: login.name.to_owned(),
+                count,
+                why: Why::Disabled,
+            });
+        }
+    }
+}
+
+/// Ends sessions that may still have what was taken from their login, now or before a crash.
+pub(super) fn stale_sessions(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
+    for login in goal.logins() {
         let stale = seen
             .registered
             .get(login.name)
@@ -84,18 +100,13 @@ pub(super) fn sessions(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action
             matches!(action, Action::Revoke { from, ends: true, .. }
                 | Action::RevokeRole { from, .. } if from.user == login.name)
         });
-        let why = if !goal.may_enter(&login, seen) && count > 0 {
-            Why::Disabled
-        } else if stale || taken {
-            Why::StaleRights
-        } else {
-            continue;
-        };
-        actions.push(Action::EndSessions {
-            login: login.name.to_owned(),
-            count,
-            why,
-        });
+        if stale || taken {
+            actions.push(Action::EndSessions {
+                login: login.name.to_owned(),
+                count: seen.sessions.get(login.name).copied().unwrap_or(0),
+                why: Why::StaleRights,
+            });
+        }
     }
 }
 

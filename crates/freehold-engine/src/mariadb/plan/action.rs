@@ -149,8 +149,8 @@ impl Action {
             Self::SetPassword { login, .. } => (
                 format!("account.password:{login}"),
                 format!(
-                    "The login {login:?} does not have the password that Freehold hands out, or \
-                     another way in beside it."
+                    "The login {login:?} does not have the password that Freehold hands out, or it \
+                     has expired, or there is another way in beside it."
                 ),
             ),
             Self::CreateDatabase => (

@@ -27,14 +27,21 @@ struct Expected {
     tables: BTreeMap<(String, String), rights::Privileges>,
 }
 
-pub(super) fn grants(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) -> Result<()> {
-    let expected = expected(goal);
+/// Takes what is too much and what open sessions keep until they end.
+pub(super) fn revokes(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) -> Result<()> {
     whole_server(goal, seen, actions);
-    databases(goal, seen, &expected, actions)?;
+    database_revokes(goal, seen, actions)?;
+    roles(goal, seen, actions);
+    Ok(())
+}
+
+/// Everything else: what takes effect at once, and what is lacking.
+pub(super) fn rest(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) -> Result<()> {
+    let expected = expected(goal);
     tables(goal, seen, &expected, actions);
     columns_and_routines(goal, seen, actions);
-    memberships(goal, seen, actions);
-    Ok(())
+    proxies(goal, seen, actions);
+    database_grants(goal, seen, &expected, actions)
 }
 
 /// What can only be seen inside: tables that are granted once they exist, and foreign programs.
@@ -117,7 +124,49 @@ fn whole_server(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
     }
 }
 
-fn databases(
+fn database_revokes(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) -> Result<()> {
+    let ours = Pattern::of(&goal.desired.name)?;
+    let (expected, none) = (expected(goal), rights::Privileges::new());
+    for grant in &seen.database_grants {
+        let exact = grant.pattern == ours.as_str();
+        let on = if exact {
+            On::Database
+        } else {
+            On::Pattern(grant.pattern.clone())
+        };
+        let (extra, ends) = match goal.login_of(&grant.to) {
+            Some(login) => {
+                let wanted = expected.database.get(login).filter(|_| exact);
+                let extra = grant.privileges.difference(wanted.unwrap_or(&none));
+                (extra.cloned().collect(), true)
+            }
+            None if !quote::matches(&grant.pattern, &goal.desired.name)
+                || goal.is_tolerated(&grant.to, seen) =>
+            {
+                continue;
+            }
+            // Written for this database alone, with or without the escapes.
+            None if exact || grant.pattern == goal.desired.name => {
+                (grant.privileges.clone(), false)
+            }
+            None => {
+                actions.push(wider(goal, &grant.to, &grant.pattern, &grant.privileges));
+                continue;
+            }
+        };
+        if !extra.is_empty() {
+            actions.push(Action::Revoke {
+                on,
+                from: grant.to.clone(),
+                privileges: extra,
+                ends,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn database_grants(
     goal: &Goal<'_>,
     seen: &Cluster,
     expected: &Expected,
@@ -125,55 +174,12 @@ fn databases(
 ) -> Result<()> {
     let ours = Pattern::of(&goal.desired.name)?;
     let none = rights::Privileges::new();
-    let mut found_exact: BTreeMap<&str, &rights::Privileges> = BTreeMap::new();
-    for grant in &seen.database_grants {
-        let login = goal.login_of(&grant.to);
-        let exact = grant.pattern == ours.as_str();
-        let on = || {
-            if exact {
-                On::Database
-            } else {
-                On::Pattern(grant.pattern.clone())
-            }
-        };
-        if let Some(login) = login {
-            let wanted = expected.database.get(login).filter(|_| exact);
-            let extra: rights::Privileges = grant
-                .privileges
-                .difference(wanted.unwrap_or(&none))
-                .cloned()
-                .collect();
-            if exact {
-                found_exact.insert(login, &grant.privileges);
-            }
-            if !extra.is_empty() {
-                actions.push(Action::Revoke {
-                    on: on(),
-                    from: grant.to.clone(),
-                    privileges: extra,
-                    ends: true,
-                });
-            }
-            continue;
-        }
-        if !quote::matches(&grant.pattern, &goal.desired.name) || goal.is_tolerated(&grant.to, seen)
-        {
-            continue;
-        }
-        // Written for this database alone, with or without the escapes.
-        if exact || grant.pattern == goal.desired.name {
-            actions.push(Action::Revoke {
-                on: on(),
-                from: grant.to.clone(),
-                privileges: grant.privileges.clone(),
-                ends: false,
-            });
-        } else {
-            actions.push(wider(goal, &grant.to, &grant.pattern, &grant.privileges));
-        }
-    }
     for (login, wanted) in &expected.database {
-        let found = found_exact.get(login.as_str()).copied().unwrap_or(&none);
+        let found = seen
+            .database_grants
+            .iter()
+            .find(|grant| is_login(&grant.to, login) && grant.pattern == ours.as_str())
+            .map_or(&none, |grant| &grant.privileges);
         add(On::Database, login, wanted, found, actions);
     }
     Ok(())
@@ -278,8 +284,8 @@ fn columns_and_routines(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Actio
     }
 }
 
-/// Roles and proxies are ways around direct grants.
-fn memberships(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
+/// Roles are a way around direct grants.
+fn roles(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
     for grant in &seen.roles {
         if goal.login_of(&grant.to).is_some() {
             actions.push(Action::RevokeRole {
@@ -288,6 +294,10 @@ fn memberships(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
             });
         }
     }
+}
+
+/// So are proxies.
+fn proxies(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action>) {
     for grant in &seen.proxies {
         let concerned = [&grant.account, &grant.proxied];
         if concerned

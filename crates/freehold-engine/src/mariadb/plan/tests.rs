@@ -137,6 +137,7 @@ fn perform(cluster: &mut Cluster, desired: &DesiredDatabase, action: &Action) {
                 plugin: native::PLUGIN.into(),
                 auth: birthmark.clone(),
                 other_ways: false,
+                expired: false,
                 locked: true,
                 global: 0,
                 connections: 0,
@@ -168,6 +169,7 @@ fn perform(cluster: &mut Cluster, desired: &DesiredDatabase, action: &Action) {
             hash.expose().clone_into(&mut facts.auth);
             native::PLUGIN.clone_into(&mut facts.plugin);
             facts.other_ways = false;
+            facts.expired = false;
         }
         Action::CreateDatabase | Action::RecordDatabase | Action::MarkDatabase => {
             cluster
@@ -312,6 +314,7 @@ enum Hand {
     Global(&'static str),
     Unlock(&'static str),
     Password(&'static str),
+    Expire(&'static str),
     Sessions(&'static str),
     Drop(&'static str),
     Mark,
@@ -332,6 +335,7 @@ fn hand() -> impl Strategy<Value = Hand> {
         ours().prop_map(Hand::Global),
         ours().prop_map(Hand::Unlock),
         ours().prop_map(Hand::Password),
+        ours().prop_map(Hand::Expire),
         ours().prop_map(Hand::Sessions),
         ours().prop_map(Hand::Drop),
         Just(Hand::Mark),
@@ -366,6 +370,7 @@ fn meddle(cluster: &mut Cluster, desired: &DesiredDatabase, hand: &Hand) {
         Hand::Global(who) => first(cluster, who, |facts| facts.global = 3),
         Hand::Unlock(who) => first(cluster, who, |facts| facts.locked = false),
         Hand::Password(who) => first(cluster, who, |facts| facts.other_ways = true),
+        Hand::Expire(who) => first(cluster, who, |facts| facts.expired = true),
         Hand::Sessions(who) => {
             cluster.sessions.insert((*who).into(), 2);
         }
