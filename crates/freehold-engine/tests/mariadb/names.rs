@@ -7,7 +7,7 @@ use proptest::{
     test_runner::TestRunner,
 };
 
-use crate::world::{As, World, access, database, keys, open_migrator, target, uid};
+use crate::world::{As, World, access, database, keys, open_migrator, stamp, target, uid};
 
 const HOSTILE: [&str; 14] = [
     "back`tick",
@@ -203,4 +203,70 @@ async fn names_arrive_as_they_are() {
         arrived += 1;
     }
     assert!(arrived > 20, "{arrived}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_ours_is_refused() {
+    let world = World::start(As::Managed);
+    world.server.sql("CREATE DATABASE legacy");
+    let error = world
+        .reserve(&database("legacy"), 1)
+        .await
+        .expect_err("it exists");
+    assert!(
+        matches!(error.fault, Fault::NameTaken { owner: None, .. }),
+        "{error}"
+    );
+
+    let ours = database("shop");
+    world.reserve(&ours, 1).await.expect("free");
+    world.reserve(&ours, 1).await.expect("ours again");
+    let mut theirs = database("shop");
+    theirs.stamp = stamp(99);
+    for error in [
+        world.reserve(&theirs, 9).await.expect_err("it is taken"),
+        world.apply(&theirs, 9).await.expect_err("it is taken"),
+    ] {
+        assert!(
+            matches!(&error.fault, Fault::NameTaken { owner: Some(owner), .. } if **owner == ours.stamp),
+            "{error}"
+        );
+    }
+
+    // An account of the name that we would use is somebody's, for whatever host, and so is a role.
+    for taken in [
+        "CREATE USER den_migrator@'%'",
+        "CREATE USER den_migrator@localhost",
+        "CREATE ROLE den_migrator",
+    ] {
+        world.server.sql(taken);
+        let mut shadowed = database("den");
+        shadowed.stamp.uid = uid(5);
+        world.reserve(&shadowed, 1).await.expect("free");
+        let error = world.apply(&shadowed, 1).await.expect_err(taken);
+        assert!(
+            matches!(&error.fault, Fault::NameTaken { name, .. } if name == "den_migrator"),
+            "{error}"
+        );
+        assert_eq!(world.server.sql("SHOW DATABASES LIKE 'den'"), "");
+        let drop = taken.replace("CREATE", "DROP");
+        world.server.sql(&drop);
+    }
+
+    // So is a login of another database of ours.
+    let mut victim = ours.clone();
+    victim.accesses = vec![access(2, "app", AccessLevel::ReadOnly, &[])];
+    world.apply(&victim, 1).await.expect("made");
+    let mut thief = database("thief");
+    thief.stamp.uid = uid(6);
+    thief.accesses = vec![access(1, "app", AccessLevel::Owner, &[])];
+    world.reserve(&thief, 1).await.expect("free");
+    let error = world
+        .apply(&thief, 1)
+        .await
+        .expect_err("the login is taken");
+    assert!(
+        matches!(&error.fault, Fault::NameTaken { name, .. } if name == "app_a"),
+        "{error}"
+    );
 }
