@@ -15,7 +15,7 @@ use super::{
     plan::{AccountChange, Action, On, mark},
     quote::{Identifier, Literal},
     registry::{self, Claim},
-    render::render,
+    render::{create_accounts, render},
 };
 use crate::{DesiredDatabase, EngineError, Fault, Result};
 
@@ -79,11 +79,15 @@ impl Applier<'_> {
         }
         self.gate.before(&effect.what).await?;
         let mut message = Vec::new();
+        if matches!(effect.actions.first(), Some(Action::CreateAccount { .. })) {
+            message.push(create_accounts(&self.claim.name, &effect.actions)?);
+        }
         for action in &effect.actions {
             match (action, desired) {
                 (Action::CreateDatabase, Some(desired)) => self.create_database(desired).await?,
                 (Action::MarkDatabase, Some(desired)) => self.mark_database(desired).await?,
                 (Action::EndSessions { login, .. }, _) => self.end_sessions(login).await?,
+                (Action::CreateAccount { .. }, _) => {}
                 _ => message.push(render(&self.claim.name, action)?),
             }
         }
@@ -122,15 +126,12 @@ impl Applier<'_> {
     async fn create_database(&mut self, desired: &DesiredDatabase) -> Result<()> {
         let name = Identifier::new(&desired.name)?;
         let doing = format!("create database {name}");
-        self.claim
-            .raise(self.admin, ", state = 'creating'", &doing)
-            .await?;
-        let mark = mark(desired);
+        let (mark, row) = (mark(desired), Literal(&desired.name));
         let create = format!(
-            "CREATE DATABASE {name} CHARACTER SET utf8mb4 COMMENT {}; \
-             UPDATE freehold.registry SET state = 'created' WHERE name = {}",
+            "UPDATE freehold.registry SET state = 'creating' WHERE name = {row}; \
+             CREATE DATABASE {name} CHARACTER SET utf8mb4 COMMENT {}; \
+             UPDATE freehold.registry SET state = 'created' WHERE name = {row}",
             Literal(&mark),
-            Literal(&desired.name)
         );
         self.admin.change(&create, &doing).await
     }
@@ -240,9 +241,8 @@ fn effects<'a>(database: &str, actions: &'a [Action]) -> Vec<Effect<'a>> {
 /// The stable name of the effect that an action is part of.
 fn effect_of(database: &str, action: &Action) -> String {
     match action {
-        Action::CreateAccount { login, .. } | Action::RecordAccount { login } => {
-            format!("create account {login:?}")
-        }
+        Action::CreateAccount { .. } => format!("create accounts of {database:?}"),
+        Action::RecordAccount { login } => format!("record account {login:?}"),
         Action::AlterAccount { login, .. } => format!("alter account {login:?}"),
         Action::SetPassword { login, .. } => format!("set password of {login:?}"),
         Action::CreateDatabase => format!("create database {database:?}"),

@@ -18,7 +18,7 @@ use std::{
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, Value, prelude::Queryable};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{errors, registry::Home, tls};
@@ -26,6 +26,9 @@ use crate::{ConnectTarget, EngineError, Fault, Result, Tls};
 
 /// Connections to one server at one moment, idle ones included.
 pub(super) const CONNECTIONS_MAX: u32 = 2;
+
+/// For so long a connection that was given back is taken to be alive without asking.
+const FRESH: Duration = Duration::from_millis(200);
 
 /// How long the engine waits for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub(super) struct Connection {
     /// connection.
     pub(super) home: Option<Home>,
     timeouts: Timeouts,
+    /// When it was given back.
+    kept_at: Instant,
     /// An answer is outstanding or the session is in a state that nobody knows.
     spoiled: bool,
 }
@@ -188,6 +193,7 @@ impl Connection {
             version: Version::parse(""),
             home: None,
             timeouts: timeouts.clone(),
+            kept_at: Instant::now(),
             spoiled: false,
         };
         let doing = "set up the session";
@@ -312,11 +318,12 @@ impl Lease {
     /// Keeps the connection for the next one who needs it.
     pub(super) fn keep(self) {
         let Self {
-            connection,
+            mut connection,
             pool,
             permit,
         } = self;
         if !connection.spoiled {
+            connection.kept_at = Instant::now();
             pool.idle().push(connection);
         }
         drop(permit);
@@ -352,7 +359,8 @@ impl Pool {
             let Some(mut connection) = idle else { break };
             // A server that was restarted has closed it, and says so only when it is spoken to.
             let doing = "look whether an idle connection is alive";
-            if connection.read("DO 1", doing).await.is_ok() {
+            let fresh = connection.kept_at.elapsed() < FRESH;
+            if fresh || connection.read("DO 1", doing).await.is_ok() {
                 return Ok(self.hand_out(connection, permit));
             }
         }

@@ -144,29 +144,44 @@ pub(super) async fn cluster(connection: &mut Connection, scope: &Scope<'_>) -> R
             connection.read(&queries, doing).await.map_err(noting)?
         }
         Scope::Of { database, logins } => {
-            let name = Literal(database);
             let named = list(logins.iter().map(String::as_str));
+            let name = Literal(database);
             let first = known(
                 &format!("WHERE name = {name}"),
                 &format!("WHERE db = {name} OR name IN ({named})"),
             );
-            let mut sets = connection.read(&first, doing).await.map_err(noting)?;
+            let queries = format!("{first}; {}", of_users(database, &named));
+            let mut sets = connection.read(&queries, doing).await.map_err(noting)?;
+            // Logins that the registry knows and nobody names any more are looked at as well.
             let registered = sets.get(1).into_iter().flatten();
-            let mut users: BTreeSet<&str> = logins.iter().map(String::as_str).collect();
-            users.extend(registered.filter_map(|row| row.first()?.as_deref()));
-            let users = list(users);
-            let catalogs = catalogs(
-                &format!("WHERE SCHEMA_NAME = {name}"),
-                &format!("WHERE User IN ({users})"),
-                // The session has no escape character of its own.
-                &format!(" OR {name} LIKE Db ESCAPE _utf8mb4 X'5C'"),
-            );
-            let more = connection.read(&catalogs, doing).await?;
-            sets.extend(more);
+            let mut users: BTreeSet<&str> = registered
+                .filter_map(|row| row.first()?.as_deref())
+                .collect();
+            if users
+                .iter()
+                .any(|user| !logins.iter().any(|login| login == user))
+            {
+                users.extend(logins.iter().map(String::as_str));
+                let more = of_users(database, &list(users));
+                let more = connection.read(&more, doing).await?;
+                sets.truncate(2);
+                sets.extend(more);
+            }
             sets
         }
     };
     Ok(assemble(&sets))
+}
+
+/// The catalogs as far as they concern a database and some users, a list of literals.
+fn of_users(database: &str, users: &str) -> String {
+    let name = Literal(database);
+    catalogs(
+        &format!("WHERE SCHEMA_NAME = {name}"),
+        &format!("WHERE User IN ({users})"),
+        // The session has no escape character of its own.
+        &format!(" OR {name} LIKE Db ESCAPE _utf8mb4 X'5C'"),
+    )
 }
 
 fn known(rows: &str, accounts: &str) -> String {

@@ -3,12 +3,12 @@
 //! Names and values reach it only through the types of `quote.rs`; privileges are the server's own
 //! words, from the plan or the catalog.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::collections::BTreeSet;
 
 use super::{
     native,
     plan::{AccountChange, Action, On},
-    quote::{Account, Identifier, Literal, Pattern},
+    quote::{Account, Identifier, Literal, Pattern, list},
 };
 use crate::Result;
 
@@ -16,35 +16,7 @@ use crate::Result;
 pub(super) fn render(database: &str, action: &Action) -> Result<String> {
     let name = Literal(database);
     Ok(match action {
-        Action::CreateAccount {
-            login,
-            purpose,
-            birthmark,
-            again,
-        } => {
-            let (account, row) = (Account::login(login)?, Literal(login));
-            let (purpose, birthmark) = (Literal(purpose), Literal(birthmark));
-            // First the intent, then the account, then that it is there. A row of somebody else
-            // makes the insertion fail, and nothing follows.
-            let intent = if *again {
-                format!(
-                    "UPDATE freehold.account SET state = 'making', birthmark = {birthmark}, \
-                     stale_sessions = 0 WHERE name = {row} AND db = {name}"
-                )
-            } else {
-                format!(
-                    "INSERT INTO freehold.account (name, db, purpose, state, birthmark) \
-                     VALUES ({row}, {name}, {purpose}, 'making', {birthmark})"
-                )
-            };
-            format!(
-                "{intent}; CREATE USER {account} IDENTIFIED VIA {} USING {birthmark} \
-                 PASSWORD EXPIRE NEVER ACCOUNT LOCK; {}",
-                native::PLUGIN,
-                record_account(login)
-            )
-        }
-        Action::RecordAccount { login } => record_account(login),
+        Action::RecordAccount { login } => made(&[login]),
         Action::AlterAccount { login, changes } => alter_account(login, changes)?,
         Action::SetPassword { login, hash } => format!(
             "ALTER USER {} IDENTIFIED VIA {} USING {}",
@@ -86,19 +58,78 @@ pub(super) fn render(database: &str, action: &Action) -> Result<String> {
         Action::RevokeProxy { account, proxied } => {
             format!("REVOKE PROXY ON {proxied} FROM {account}")
         }
-        // `apply.rs` does these in several steps.
-        Action::CreateDatabase
+        // These are not one statement each.
+        Action::CreateAccount { .. }
+        | Action::CreateDatabase
         | Action::MarkDatabase
         | Action::EndSessions { .. }
         | Action::Report { .. } => String::new(),
     })
 }
 
-fn record_account(login: &str) -> String {
+/// Makes accounts: first the intents, then the accounts, then that they are there. A row of somebody
+/// else makes the insertion fail, and nothing follows.
+pub(super) fn create_accounts(database: &str, actions: &[&Action]) -> Result<String> {
+    let name = Literal(database);
+    let (mut rows, mut intents, mut creations, mut logins) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for action in actions {
+        let Action::CreateAccount {
+            login,
+            purpose,
+            birthmark,
+            again,
+            limits,
+        } = action
+        else {
+            continue;
+        };
+        let (account, row) = (Account::login(login)?, Literal(login));
+        let mark = Literal(birthmark);
+        if *again {
+            intents.push(format!(
+                "UPDATE freehold.account SET state = 'making', birthmark = {mark}, \
+                 stale_sessions = 0 WHERE name = {row} AND db = {name}"
+            ));
+        } else {
+            rows.push(format!(
+                "({row}, {name}, {}, 'making', {mark})",
+                Literal(purpose)
+            ));
+        }
+        creations.push(format!(
+            "CREATE USER {account} IDENTIFIED VIA {} USING {mark} WITH{}{} \
+             PASSWORD EXPIRE NEVER ACCOUNT LOCK",
+            native::PLUGIN,
+            connections(limits.connections),
+            statement_time(limits.statement_ms)
+        ));
+        logins.push(login.as_str());
+    }
+    if !rows.is_empty() {
+        intents.push(format!(
+            "INSERT INTO freehold.account (name, db, purpose, state, birthmark) VALUES {}",
+            rows.join(", ")
+        ));
+    }
+    intents.extend(creations);
+    intents.push(made(&logins));
+    Ok(intents.join("; "))
+}
+
+fn made(logins: &[&str]) -> String {
     format!(
-        "UPDATE freehold.account SET state = 'made' WHERE name = {}",
-        Literal(login)
+        "UPDATE freehold.account SET state = 'made' WHERE name IN ({})",
+        list(logins.iter().copied())
     )
+}
+
+fn connections(limit: u32) -> String {
+    format!(" MAX_USER_CONNECTIONS {limit}")
+}
+
+fn statement_time(ms: u64) -> String {
+    format!(" MAX_STATEMENT_TIME {}.{:03}", ms / 1000, ms % 1000)
 }
 
 /// Says before a right is taken that open sessions may still have it, so that whoever comes after a
@@ -114,19 +145,13 @@ fn alter_account(login: &str, changes: &[AccountChange]) -> Result<String> {
     let mut with = String::new();
     let mut after = String::new();
     for change in changes {
-        let written = match change {
-            AccountChange::Connections { limit, .. } => {
-                write!(with, " MAX_USER_CONNECTIONS {limit}")
-            }
-            AccountChange::StatementTime { limit, .. } => {
-                let (seconds, rest) = (limit / 1000, limit % 1000);
-                write!(with, " MAX_STATEMENT_TIME {seconds}.{rest:03}")
-            }
-            AccountChange::Lock(true) => write!(after, " ACCOUNT LOCK"),
-            AccountChange::Lock(false) => write!(after, " ACCOUNT UNLOCK"),
-            AccountChange::Lasting => write!(after, " PASSWORD EXPIRE NEVER"),
-        };
-        written.expect("writing to a String cannot fail");
+        match change {
+            AccountChange::Connections { limit, .. } => with.push_str(&connections(*limit)),
+            AccountChange::StatementTime { limit, .. } => with.push_str(&statement_time(*limit)),
+            AccountChange::Lock(true) => after.push_str(" ACCOUNT LOCK"),
+            AccountChange::Lock(false) => after.push_str(" ACCOUNT UNLOCK"),
+            AccountChange::Lasting => after.push_str(" PASSWORD EXPIRE NEVER"),
+        }
     }
     let with = if with.is_empty() {
         with

@@ -162,7 +162,7 @@ async fn overtaken(when: When) {
             .converge(&old, ConvergeMode::Apply, None, &fence(1), &gate)
             .await;
         if *keeper.passed.lock().expect("no panic") < at {
-            assert!(at > 10, "there are effects to be overtaken at");
+            assert!(at > 6, "there are effects to be overtaken at");
             result.expect("undisturbed");
             return;
         }

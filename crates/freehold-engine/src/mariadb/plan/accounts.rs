@@ -2,7 +2,10 @@
 
 use freehold_model::kinds::Limits;
 
-use super::{Action, Goal, Login, Why, action::AccountChange};
+use super::{
+    Action, Goal, Login, Why,
+    action::{AccountChange, AccountLimits},
+};
 use crate::{
     EngineError, Fault, LoginState, Result,
     mariadb::{
@@ -21,9 +24,8 @@ pub(super) fn accounts(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action
                 purpose: login.purpose,
                 birthmark: native::birthmark(goal.desired.stamp.uid, login.name),
                 again: seen.registered.contains_key(login.name),
+                limits: limits(goal, &login),
             });
-            let changes = limits(goal, &login, None);
-            alter(login.name, changes, actions);
             continue;
         };
         if !seen
@@ -35,7 +37,7 @@ pub(super) fn accounts(goal: &Goal<'_>, seen: &Cluster, actions: &mut Vec<Action
                 login: login.name.to_owned(),
             });
         }
-        let mut changes = limits(goal, &login, Some(facts));
+        let mut changes = limit_changes(limits(goal, &login), facts);
         if !facts.lasting {
             changes.push(AccountChange::Lasting);
         }
@@ -156,34 +158,35 @@ fn shadows(goal: &Goal<'_>, seen: &Cluster, login: &Login<'_>, actions: &mut Vec
     }
 }
 
-/// Limits that an account carries. They are for programs; a migration may take its time.
-fn limits(goal: &Goal<'_>, login: &Login<'_>, found: Option<&AccountFacts>) -> Vec<AccountChange> {
+/// Limits are for programs; a migration may take its time.
+fn limits(goal: &Goal<'_>, login: &Login<'_>) -> AccountLimits {
     let Limits {
         connections,
         statement_timeout_ms,
         ..
     } = &goal.desired.limits;
-    let (connections, statement) = if login.limited {
-        (
-            connections.unwrap_or(0),
-            statement_timeout_ms.map_or(0, u64::from),
-        )
+    if login.limited {
+        AccountLimits {
+            connections: connections.unwrap_or(0),
+            statement_ms: statement_timeout_ms.map_or(0, u64::from),
+        }
     } else {
-        (0, 0)
-    };
-    let found_connections = found.map_or(0, |facts| facts.connections);
-    let found_statement = found.map_or(0, |facts| facts.statement_ms);
+        AccountLimits::default()
+    }
+}
+
+fn limit_changes(wanted: AccountLimits, found: &AccountFacts) -> Vec<AccountChange> {
     let mut changes = Vec::new();
-    if found_connections != connections {
+    if found.connections != wanted.connections {
         changes.push(AccountChange::Connections {
-            limit: connections,
-            found: found_connections,
+            limit: wanted.connections,
+            found: found.connections,
         });
     }
-    if found_statement != statement {
+    if found.statement_ms != wanted.statement_ms {
         changes.push(AccountChange::StatementTime {
-            limit: statement,
-            found: found_statement,
+            limit: wanted.statement_ms,
+            found: found.statement_ms,
         });
     }
     changes

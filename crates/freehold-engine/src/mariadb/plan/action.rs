@@ -16,6 +16,7 @@ pub(crate) enum Action {
         birthmark: String,
         /// The registry has a row of it: it was made before and is gone.
         again: bool,
+        limits: AccountLimits,
     },
     /// The account exists but the registry does not know it yet: killed in between.
     RecordAccount {
@@ -64,6 +65,13 @@ pub(crate) enum Action {
         key: String,
         message: String,
     },
+}
+
+/// What an account carries. 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AccountLimits {
+    pub(crate) connections: u32,
+    pub(crate) statement_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

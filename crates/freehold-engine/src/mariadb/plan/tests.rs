@@ -120,7 +120,10 @@ fn perform(cluster: &mut Cluster, desired: &DesiredDatabase, action: &Action) {
     let account = |login: &str| Account::from_catalog(login, "%");
     match action {
         Action::CreateAccount {
-            login, birthmark, ..
+            login,
+            birthmark,
+            limits,
+            ..
         } => {
             cluster.registered.insert(
                 login.clone(),
@@ -140,8 +143,8 @@ fn perform(cluster: &mut Cluster, desired: &DesiredDatabase, action: &Action) {
                 expired: false,
                 locked: true,
                 global: 0,
-                connections: 0,
-                statement_ms: 0,
+                connections: limits.connections,
+                statement_ms: limits.statement_ms,
                 lasting: true,
             };
             cluster
