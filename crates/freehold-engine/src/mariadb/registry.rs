@@ -182,7 +182,7 @@ pub(super) async fn home(connection: &mut Connection) -> Result<&Home> {
     if connection.home.is_none() {
         let asked = connection
             .read(
-                &format!("SELECT id, lock_secret FROM freehold.server; {VARIABLES}"),
+                &format!("SELECT id, lock_secret FROM freehold.server; {VARIABLES}; {PROCESS}"),
                 doing,
             )
             .await
@@ -193,7 +193,7 @@ pub(super) async fn home(connection: &mut Connection) -> Result<&Home> {
                     error
                 }
             })?;
-        let [rows, variables] = asked.as_slice() else {
+        let [rows, variables, _] = asked.as_slice() else {
             return Err(missing(doing));
         };
         let Some([Some(id), Some(lock_secret)]) = rows.first().map(Vec::as_slice) else {
@@ -206,6 +206,11 @@ pub(super) async fn home(connection: &mut Connection) -> Result<&Home> {
     }
     connection.home.as_ref().ok_or_else(|| missing(doing))
 }
+
+/// Fails for an admin without PROCESS: it would see no sessions but its own and take a login for
+/// closed that is not.
+const PROCESS: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM information_schema.INNODB_TRX LIMIT 1) t";
 
 /// What [`identity`] is made of.
 pub(super) const VARIABLES: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE \
@@ -459,4 +464,26 @@ pub(super) async fn unlock(connection: &mut Connection, claim: &Claim) -> Result
     let statement = format!("DO RELEASE_LOCK('{name}')");
     let doing = format!("unlock the registry's row of {:?}", claim.name);
     connection.change(&statement, &doing).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_an_id_of_its_own_is_told_by_its_registry_and_its_place() {
+        let told = |facts: &[(&str, &str)]| -> Vec<Row> {
+            let rows = facts.iter();
+            rows.map(|(name, value)| vec![Some((*name).to_owned()), Some((*value).to_owned())])
+                .collect()
+        };
+        let facts = told(&[("HOSTNAME", "db1"), ("PORT", "3306"), ("SERVER_ID", "7")]);
+        let here = identity(&facts, Some("id"));
+        assert_eq!(here, Some(ServerIdentity("registry:id@db1/3306/7".into())));
+        assert_eq!(identity(&facts, None), None);
+        let moved = told(&[("HOSTNAME", "db2"), ("PORT", "3306"), ("SERVER_ID", "7")]);
+        assert_ne!(identity(&moved, Some("id")), here);
+        let newer = told(&[("HOSTNAME", "db1"), ("SERVER_UID", "abc=")]);
+        assert_eq!(identity(&newer, None), Some(ServerIdentity("abc=".into())));
+    }
 }

@@ -321,6 +321,43 @@ async fn an_admin_that_may_not_end_sessions_says_so_and_closes_the_door_first() 
     assert!(session.execute("SELECT 1").await.is_err(), "it was ended");
 }
 
+/// Without PROCESS it would see no sessions, and believe that there are none.
+#[tokio::test]
+async fn an_admin_that_sees_no_sessions_is_refused() {
+    let server = Server::start();
+    let admin = server.create_managed_admin("CONNECTION ADMIN");
+    server.sql("REVOKE PROCESS ON *.* FROM managed_admin@'%'");
+    let engine = EngineHandle::new(MariadbEngine::new(target(server.port(), &admin)));
+    let facts = engine.inspect().await.expect("it may look");
+    assert!(facts.missing_rights.concat().contains("PROCESS"));
+    let error = engine
+        .reserve("shop", &stamp(1), &fence(1), &Gate::open())
+        .await
+        .expect_err("refused");
+    assert!(
+        matches!(&error.fault, Fault::Denied { missing } if missing.contains("PROCESS")),
+        "{error}"
+    );
+}
+
+/// The server's word about itself is all that is needed to try this.
+#[tokio::test]
+async fn what_is_not_supported_is_refused() {
+    for (version, words) in [
+        ("9.7.4-mysql", "MySQL"),
+        ("10.6.20-MariaDB", "10.11 and later"),
+    ] {
+        let server = Server::with_settings(&[("version", version)]);
+        let login = server.superuser_login();
+        let engine = EngineHandle::new(MariadbEngine::new(target(server.port(), &login)));
+        let error = engine.inspect().await.expect_err("refused");
+        assert!(
+            matches!(&error.fault, Fault::Unsupported { what } if what.contains(words)),
+            "{version}: {error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn tls_is_verified_when_asked() {
     let authority = Authority::new("the test's authority");
