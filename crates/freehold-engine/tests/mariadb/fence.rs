@@ -368,6 +368,26 @@ async fn databases_are_made_side_by_side_with_two_connections() {
     assert!(connections <= 2, "{connections}");
 }
 
+/// Two of the same worker, as after a lost answer, and a change of the wanted level under way.
+#[tokio::test]
+async fn many_workers_on_one_database_end_in_one_state() {
+    let world = World::start(As::Managed);
+    let mut desired = database("shop");
+    desired.accesses = vec![access(1, "app", AccessLevel::ReadWrite, &[])];
+    world.reserve(&desired, 1).await.expect("free");
+    let engines: Vec<_> = (0..5).map(|_| world.another_engine()).collect();
+    let (same, gate) = (fence(1), Gate::open());
+    let working = engines
+        .iter()
+        .map(|engine| engine.converge(&desired, ConvergeMode::Apply, None, &same, &gate));
+    for result in futures::future::join_all(working).await {
+        if let Err(error) = result {
+            assert!(error.is_retryable(), "{error}");
+        }
+    }
+    assert_eq!(world.apply(&desired, 1).await.expect("as it should be"), []);
+}
+
 #[tokio::test]
 async fn a_clone_changes_nothing_until_a_person_says_so() {
     let world = World::start(As::Superuser);
