@@ -117,10 +117,13 @@ impl<'a> Goal<'a> {
                 );
             }
             for target in &access.on {
-                if !target.schema.is_empty() && target.schema != self.desired.name {
+                // In MariaDB a schema is a database: its name as declared or as on the server.
+                let declared = self.desired.stamp.database.as_str();
+                let named = ["", declared, &self.desired.name];
+                if !named.contains(&target.schema.as_str()) {
                     return invalid(format!(
-                        "there is no schema {:?}: a MariaDB database has no schemas inside; leave the \
-                         schema empty and name the table",
+                        "there is no schema {:?}: a MariaDB database has no schemas inside; give the \
+                         database's own name ({declared:?}) and the table",
                         target.schema
                     ));
                 }

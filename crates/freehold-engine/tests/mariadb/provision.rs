@@ -111,6 +111,15 @@ async fn an_access_to_tables_reaches_them_alone_and_waits_for_them() {
     assert!(!may("SELECT * FROM secret"));
     assert!(!may("DROP TABLE orders") && !may("CREATE TABLE x (i int)"));
 
+    // In MariaDB a schema is the database, by the name that its manifest gives it or the server's.
+    for schema in ["main", "shop"] {
+        let mut named = desired.clone();
+        for target in &mut named.accesses[0].on {
+            target.schema = schema.into();
+        }
+        let same = world.apply(&named, 1).await.expect(schema);
+        assert_eq!(crate::world::keys(&same), ["target.pending:stock"]);
+    }
     // Less than before: only one of them, and only to read.
     desired.accesses = vec![access(1, "app", AccessLevel::ReadOnly, &["orders"])];
     world.apply(&desired, 1).await.expect("narrowed");
