@@ -181,6 +181,11 @@ impl Control {
         );
     }
 
+    /// Closes the store, after [`Control::run`] has ended. Every later call is refused.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
     /// The operations alone, a part of [`Control::run`] that the fault harness disturbs by itself.
     #[doc(hidden)]
     pub async fn run_operations(&self, shutdown: CancellationToken) {
@@ -208,6 +213,7 @@ impl Control {
             reconcilers::instances::run(self, shutdown.clone()),
             reconcilers::databases::run(self, shutdown),
         );
+        self.claims.returned().await;
     }
 
     pub(crate) fn sequencer(&self) -> Sequencer {

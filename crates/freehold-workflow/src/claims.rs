@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use freehold_model::{Entropy, Gate, Uid};
 use freehold_store::{ApplyOutcome, Batch, Error, ErrorKind, Precondition, StoreHandle, Write};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{context::target_lease, held::Held, record, saver::claim_absent};
 
@@ -20,6 +20,8 @@ pub struct Claims {
     entropy: Arc<dyn Entropy>,
     gate: Gate,
     lease_ttl: Duration,
+    /// Targets that dropped passes are giving back.
+    returning: TaskTracker,
 }
 
 impl Claims {
@@ -34,7 +36,15 @@ impl Claims {
             entropy,
             gate,
             lease_ttl,
+            returning: TaskTracker::new(),
         }
+    }
+
+    /// Waits until the targets of all dropped passes are given back, so that whoever comes next need not
+    /// wait for their leases to lapse. To be called at the end, when no more passes are taken.
+    pub async fn returned(&self) {
+        self.returning.close();
+        self.returning.wait().await;
     }
 
     /// The right to observe and repair a target; `None` when an operation holds it or somebody else
@@ -56,6 +66,7 @@ impl Claims {
                 gate: self.gate.clone(),
                 store: self.store.clone(),
                 held: Some(held),
+                returning: self.returning.clone(),
             })),
             Ok(true) => {
                 held.release().await;
@@ -95,6 +106,7 @@ pub struct Pass {
     store: StoreHandle,
     /// Absent once it is given back.
     held: Option<Held>,
+    returning: TaskTracker,
 }
 
 impl Pass {
@@ -170,7 +182,7 @@ impl Drop for Pass {
         if let Some(held) = self.held.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(held.release());
+            self.returning.spawn_on(held.release(), &runtime);
         }
     }
 }

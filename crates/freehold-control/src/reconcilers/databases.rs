@@ -77,9 +77,10 @@ pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
             tracing::warn!(%error, "a round over the databases was cut short");
         }
         if !rhythm.pause(began, limit, &shutdown).await {
-            return;
+            break;
         }
     }
+    rhythm.lanes.stop().await;
 }
 
 /// One database that is due, with what made it so.

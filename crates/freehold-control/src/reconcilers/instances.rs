@@ -36,9 +36,10 @@ pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
             tracing::warn!(%error, "a round over the instances was cut short");
         }
         if !rhythm.pause(began, limit, &shutdown).await {
-            return;
+            break;
         }
     }
+    rhythm.lanes.stop().await;
 }
 
 async fn round(control: &Control, looked: &Looked, lanes: &mut Lanes) -> Result<()> {

@@ -28,6 +28,11 @@ impl Lanes {
         }
     }
 
+    /// Ends all work where it stands; what it held is let go before this returns.
+    pub(super) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
     /// Waits until the work of one lane is done; for ever when there is none.
     pub(super) async fn one_done(&mut self) {
         let (id, failure) = match self.tasks.join_next_with_id().await {

@@ -133,3 +133,12 @@ async fn a_conflict_of_the_passs_own_records_is_given_with_its_own_position() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn what_a_dropped_pass_held_is_free_once_it_was_waited_for() {
+    let (stage, _) = stage().await;
+    let (claims, target) = (stage.claims(LONG), stage.uid());
+    drop(claims.pass(target, "one").await.unwrap().unwrap());
+    claims.returned().await;
+    assert!(claims.pass(target, "two").await.unwrap().is_some());
+}

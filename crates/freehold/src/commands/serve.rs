@@ -127,6 +127,7 @@ async fn serve(control: Control, server: Server) -> Outcome {
         if !work.is_finished() {
             let _ = tokio::time::timeout(STOP_TIMEOUT, &mut work).await;
         }
+        let _ = tokio::time::timeout(STOP_TIMEOUT, control.close()).await;
     };
     tokio::select! {
         () = stop => {}
