@@ -279,3 +279,64 @@ fn major(version: &str) -> Result<u32, Trouble> {
         Trouble::Control(error.hint("Write the major version, e.g. `version: \"17\"`."))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use freehold_engine::Capabilities;
+    use freehold_model::{
+        SystemEntropy,
+        kinds::{ENGINES, EngineProfile},
+    };
+
+    use super::*;
+
+    fn nowhere() -> ConnectTarget {
+        ConnectTarget {
+            host: "localhost".to_owned(),
+            port: 1,
+            username: "nobody".to_owned(),
+            password: None,
+            database: String::new(),
+            tls: Tls::Disable,
+            application_name: String::new(),
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+
+    #[test]
+    fn what_manifests_may_ask_is_what_engines_can_do() {
+        let engines = [
+            EngineHandle::new(PostgresEngine::new(nowhere())),
+            EngineHandle::new(MariadbEngine::new(nowhere())),
+            EngineHandle::new(SqliteEngine::new("/nowhere", Arc::new(SystemEntropy))),
+        ];
+        let mut known = Vec::new();
+        for engine in &engines {
+            let Capabilities {
+                engine,
+                logins,
+                schemas,
+                extensions,
+                table_grants,
+                firm_limits,
+                ..
+            } = *engine.capabilities();
+            let profile = EngineProfile::of(engine).expect("a profile");
+            assert_eq!(
+                (
+                    profile.accounts,
+                    profile.schemas,
+                    profile.extensions,
+                    profile.table_grants
+                ),
+                (logins, schemas, extensions, table_grants),
+                "{engine}"
+            );
+            for limit in firm_limits {
+                assert!(profile.limits.contains(limit), "{engine}: {limit}");
+            }
+            known.push(engine);
+        }
+        assert_eq!(known, ENGINES);
+    }
+}
