@@ -9,6 +9,7 @@ use crate::{Result, command};
 const PROGRAMS: &[(&str, &str)] = &[
     ("psql", "postgresql-client"),
     ("mariadb", "mariadb-client"),
+    ("sqlite3", "sqlite3"),
     ("pgbouncer", "pgbouncer"),
     ("setpriv", "util-linux"),
     ("npm", "npm"),

@@ -18,6 +18,8 @@ pub(crate) struct Program {
 #[derive(Debug, Clone, Copy)]
 enum Place {
     SearchPath,
+    /// Debian puts servers where not everybody's search path leads.
+    SystemPath,
     PostgresServer,
 }
 
@@ -35,6 +37,15 @@ impl Program {
 pub(crate) const SETPRIV: Program = Program::on_search_path("setpriv", "util-linux");
 pub(crate) const GZIP: Program = Program::on_search_path("gzip", "gzip");
 pub(crate) const PSQL: Program = Program::on_search_path("psql", "postgresql-client");
+pub(crate) const SQLITE: Program = Program::on_search_path("sqlite3", "sqlite3");
+pub(crate) const MARIADB: Program = Program::on_search_path("mariadb", "mariadb-client");
+pub(crate) const MARIADB_INSTALLER: Program =
+    Program::on_search_path("mariadb-install-db", "mariadb-server");
+pub(crate) const MARIADB_SERVER: Program = Program {
+    name: "mariadbd",
+    package: "mariadb-server",
+    place: Place::SystemPath,
+};
 pub(crate) const POSTGRES: Program = Program {
     name: "PostgreSQL's server programs (initdb, postgres)",
     package: "postgresql",
@@ -43,6 +54,8 @@ pub(crate) const POSTGRES: Program = Program {
 
 /// Where Debian keeps each major version's programs.
 const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
+/// Where servers lie besides the search path.
+const SYSTEM: &[&str] = &["/usr/sbin", "/usr/local/sbin"];
 /// Where the user says that there are more.
 const MORE_VERSIONS: &str = "FREEHOLD_PG_BIN_DIRS";
 
@@ -53,6 +66,11 @@ pub(crate) fn require(needed: &[Program]) -> Outcome {
     let servers = server_folders(&folders, std::env::var_os(MORE_VERSIONS).as_deref());
     let is_there = |program: &Program| match program.place {
         Place::SearchPath => folders.iter().any(|dir| dir.join(program.name).is_file()),
+        Place::SystemPath => {
+            let system = SYSTEM.iter().map(|dir| Path::new(dir).join(program.name));
+            let known = folders.iter().map(|dir| dir.join(program.name));
+            known.chain(system).any(|file| file.is_file())
+        }
         Place::PostgresServer => servers.iter().any(|dir| has_server(dir)),
     };
     let missing: Vec<Program> = needed

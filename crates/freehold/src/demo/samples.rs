@@ -20,11 +20,17 @@ macro_rules! samples {
 
 /// Manifests and a program.
 pub(super) const PEOPLE: Samples = samples!("demo":
+    "ask.sh",
     "collector.sh",
+    "files.yaml",
+    "frontend.yaml",
     "hijack.yaml",
+    "maria.yaml",
     "monitor.yaml",
     "monitoring.yaml",
+    "one-table.yaml",
     "platform.yaml",
+    "proxy.yaml",
     "shop.yaml",
     "status-page.yaml",
 );
@@ -58,6 +64,10 @@ pub(super) const AFTER_ZABBIX: Samples = samples!("demo/zabbix":
     "V5__first_owners.sql",
 );
 
+/// A schema for SQLite and MariaDB where Zabbix's is not at hand, and a script that comes after either.
+pub(super) const SMALL: Samples = samples!("demo/small": "V1__schema.sql");
+pub(super) const SITE: Samples = samples!("demo/site": "V2__sites.sql");
+
 impl Samples {
     /// Writes the files into a folder that is there; scripts for a shell can be run.
     pub(super) fn write_into(self, folder: &Path) -> Result {
@@ -90,6 +100,8 @@ mod tests {
             (SHOP, "migrations"),
             (AFTER_SHOP, "demo/own"),
             (AFTER_ZABBIX, "demo/zabbix"),
+            (SMALL, "demo/small"),
+            (SITE, "demo/site"),
         ] {
             let entries = fs::read_dir(root.join(folder)).unwrap();
             let files = entries

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Result,
-    samples::{AFTER_SHOP, AFTER_ZABBIX, SHOP, Samples},
+    samples::{AFTER_SHOP, AFTER_ZABBIX, SHOP, SITE, SMALL, Samples},
     stage::Stage,
 };
 use crate::failure::{Failure, Outcome};
@@ -146,6 +146,30 @@ pub(super) fn prepare(stage: &Stage) -> Result {
     stage.say("     Zabbix's schema is not at hand (`--schema`, or package zabbix-server-pgsql);");
     stage.say("     a sample takes its place, an online shop with its warehouse:");
     SHOP.write_into(&folder)
+}
+
+/// Fills a folder with the schema for another engine and a script of ours, and says with what. Zabbix's
+/// lies in a package of its own: looked for beside the one for PostgreSQL, then where Debian puts it.
+pub(super) fn prepare_other(stage: &Stage, package: &str, folder: &Path) -> Result {
+    fs::create_dir_all(folder).map_err(|error| format!("cannot make a folder: {error}"))?;
+    SITE.write_into(folder)?;
+    let beside = stage.zabbix().and_then(|zabbix| zabbix.folder.parent());
+    let places = [beside, Path::new(INSTALLED).parent()];
+    let names = ["schema.sql.gz", "schema.sql"];
+    let found = places
+        .into_iter()
+        .flatten()
+        .flat_map(|place| names.map(|name| place.join(package).join(name)))
+        .find(|file| file.is_file());
+    let Some(file) = found else {
+        stage.say(&format!(
+            "     Zabbix's schema for it is not at hand (package {package}); a small sample takes its place"
+        ));
+        return SMALL.write_into(folder);
+    };
+    stage.say(&format!("     Zabbix, from {}", file.display()));
+    fs::write(folder.join("V1__schema.sql"), read(&file)?)
+        .map_err(|error| format!("cannot write a script: {error}"))
 }
 
 /// Which of the two it became.

@@ -281,12 +281,14 @@ impl Stage {
     }
 
     /// Gives a command the demo's directory and environment, and keeps the reader's own settings for
-    /// Freehold and PostgreSQL out of it.
+    /// Freehold and for clients of databases out of it.
     fn surround(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
             if shown.starts_with("FREEHOLD_") && shown != "FREEHOLD_PG_BIN_DIRS"
-                || shown.starts_with("PG")
+                || ["PG", "MYSQL_", "MARIADB_", "SQLITE_"]
+                    .iter()
+                    .any(|prefix| shown.starts_with(prefix))
             {
                 command.env_remove(name);
             }

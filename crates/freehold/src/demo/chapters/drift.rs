@@ -10,7 +10,7 @@ use super::super::{
     programs,
     stage::{Ended, Stage},
 };
-use super::people::{COLLECTOR, admin, json, mona, until_logged};
+use super::people::{COLLECTOR, admin, json, mona, port_of, until_logged};
 
 pub(super) const CHAPTER: Chapter = Chapter {
     name: "drift",
@@ -101,10 +101,7 @@ struct Server {
 
 impl Server {
     fn of(stage: &Stage) -> Result<Self> {
-        let binding = stage
-            .look(&["get", "binding", COLLECTOR, "-o", "json"])?
-            .well()?;
-        let port = json(&binding)?["status"]["port"].to_string();
+        let port = port_of(stage, COLLECTOR)?;
         let instances = stage.path().join("data/freehold/instances");
         let entries = fs::read_dir(&instances)
             .map_err(|error| format!("cannot read {}: {error}", instances.display()))?;

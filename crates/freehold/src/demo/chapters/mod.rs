@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod drift;
+mod engines;
 mod migrate;
 mod people;
 mod place;
@@ -23,5 +24,6 @@ pub(crate) const ALL: &[Chapter] = &[
     strangers::CHAPTER,
     drift::CHAPTER,
     quarantine::CHAPTER,
+    engines::CHAPTER,
     audit::CHAPTER,
 ];

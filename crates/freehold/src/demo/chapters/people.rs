@@ -50,6 +50,21 @@ pub(super) fn until_logged(
     })
 }
 
+/// The port at which an access finds its server.
+pub(super) fn port_of(stage: &Stage, access: &str) -> Result<String> {
+    let binding = stage
+        .look(&["get", "binding", access, "-o", "json"])?
+        .well()?;
+    let binding = json(&binding)?;
+    let address = binding["status"]["address"].as_str().unwrap_or_default();
+    match address.rsplit_once(':') {
+        Some((_, port)) => Ok(port.to_owned()),
+        None => Err(format!(
+            "the binding of {access} names no port: {address:?}"
+        )),
+    }
+}
+
 /// The answer of a command with `-o json`.
 pub(super) fn json(ended: &Ended) -> Result<Value> {
     serde_json::from_str(&ended.stdout)

@@ -116,8 +116,9 @@ fn hijack(stage: &mut Stage, checks: &mut Checks) -> Result {
         &spec_of(&before.stdout),
     );
     admin(stage);
-    // One of them is from the beginning, when the platform's manifest was refused.
-    until_logged(stage, ["--actor", "sam"], "refused", 5)?;
+    // One of them is from the beginning, when the platform's manifest was refused. `migrate apply` is not
+    // among them: it asks for the database's class before it sends anything.
+    until_logged(stage, ["--actor", "sam"], "refused", 4)?;
     let log = stage
         .freehold(&[
             "audit", "list", "--actor", "sam", "-o", "wide", "--limit", "20",
@@ -126,7 +127,7 @@ fn hijack(stage: &mut Stage, checks: &mut Checks) -> Result {
         .well()?;
     checks.that(
         "the attempts to change something stand in the log",
-        log.stdout.matches("refused").count() >= 5,
+        log.stdout.matches("refused").count() >= 4,
     );
     Ok(())
 }
