@@ -95,11 +95,13 @@ pub struct InstanceFacts {
     /// Full version, e.g. `15.20`.
     pub version: String,
     pub version_major: u32,
-    pub identity: ServerIdentity,
+    /// Absent until the registry gives one to a server that has none of its own.
+    pub identity: Option<ServerIdentity>,
     pub databases: u32,
     pub size_bytes: u64,
     pub connections: u32,
-    pub connections_max: u32,
+    /// Absent where nobody counts them.
+    pub connections_max: Option<u32>,
     pub read_only: bool,
     /// Rights that the admin login lacks and Freehold needs, in words. Empty is good.
     pub missing_rights: Vec<String>,

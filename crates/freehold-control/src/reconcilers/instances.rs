@@ -140,7 +140,8 @@ fn tell(
         .and_then(|status| status.server_identity.clone());
     let (word, reason, message) = match seen {
         Ok((facts, _)) => {
-            let elder = elder_twin(instance, &facts.identity, all);
+            let identity = facts.identity.as_ref();
+            let elder = identity.and_then(|identity| elder_twin(instance, identity, all));
             judge(facts, before.as_ref(), elder)
         }
         Err(trouble) => explain(trouble),
@@ -185,12 +186,13 @@ fn judge(
     known: Option<&ServerIdentity>,
     elder: Option<&Instance>,
 ) -> (ConditionStatus, &'static str, String) {
-    if let Some(known) = known.filter(|known| **known != facts.identity) {
+    if let Some(known) = known.filter(|known| facts.identity.as_ref() != Some(known)) {
+        let now = facts.identity.as_ref();
+        let now = now.map_or_else(|| "unknown".to_owned(), ToString::to_string);
         let message = format!(
-            "The server's identity is {}; it was {known}. It looks like another server or a \
+            "The server's identity is {now}; it was {known}. It looks like another server or a \
              restored copy. Point the instance at the original, or register this server as a new \
-             instance.",
-            facts.identity
+             instance."
         );
         return (ConditionStatus::False, "ServerMismatch", message);
     }
@@ -222,13 +224,13 @@ fn note_facts(
     now: Timestamp,
 ) {
     status.version = Some(facts.version.clone());
-    status.server_identity = Some(facts.identity.clone());
+    status.server_identity.clone_from(&facts.identity);
     status.address = Some(connected.reach.address());
     status.observed_at = Some(now);
     status.databases = Some(facts.databases);
     status.size_bytes = Some(facts.size_bytes);
     status.connections = Some(facts.connections);
-    status.connections_max = Some(facts.connections_max);
+    status.connections_max = facts.connections_max;
     status.settings.clone_from(&facts.settings);
     status.extensions_available = Some(facts.extensions_available.iter().cloned().collect());
 }

@@ -6,7 +6,7 @@ use freehold_migrate::Dialect;
 use freehold_model::{Code, Kind, OperationId, kinds::OperationPhase};
 use freehold_testing::mariadb::{Login, Server, sql_as};
 
-use crate::plant::{Plant, eventually, key, within};
+use crate::plant::{Plant, eventually, is_condition, key, within};
 
 const SCRIPTS: &[(&str, &str)] = &[
     (
@@ -97,10 +97,27 @@ async fn quarantined(plant: &Plant) {
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_needs_no_server_for_the_whole_path() {
     let plant = Plant::start().await;
-    plant.apply(&manifests("sqlite", "  local: {}", "")).await;
+    let platform = manifests("sqlite", "  local: {}", "");
+    plant.apply(&platform).await;
+    plant
+        .apply(&platform.replace("name: sqlite-1", "name: sqlite-2"))
+        .await;
+    // Folders in which nothing is yet have no identity, and are not one for that.
+    for instance in ["sqlite-1", "sqlite-2"] {
+        plant.ready(&key(Kind::Instance, None, instance)).await;
+    }
     plant.apply(NOTES).await;
     let notes = key(Kind::Database, Some("shop"), "notes");
-    plant.ready(&notes).await;
+    let made = plant.ready(&notes).await;
+    let on = made.status.as_ref().expect("a status")["placement"]["instance"].clone();
+    let on = key(Kind::Instance, None, on.as_str().expect("a name"));
+    plant
+        .until(&on, "known by an identity and ready", |found| {
+            let status = found.status.as_ref();
+            status.is_some_and(|status| status.get("serverIdentity").is_some())
+                && is_condition(found, "Ready", "True")
+        })
+        .await;
     for access in ["notes-api", "notes-report"] {
         plant.ready(&key(Kind::Access, Some("shop"), access)).await;
     }

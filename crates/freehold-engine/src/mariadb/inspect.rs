@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_model::ServerIdentity;
-
 use super::{
     MariadbEngine,
     connect::{Connection, Row},
@@ -66,11 +64,11 @@ pub(super) async fn inspect(engine: &MariadbEngine) -> Result<InstanceFacts> {
     Ok(InstanceFacts {
         version: version.text,
         version_major: version.major,
-        identity: identity.unwrap_or_else(|| ServerIdentity("unregistered".into())),
+        identity,
         databases: small(number(0)),
         size_bytes,
         connections: small(number(1)),
-        connections_max: small(number(2)),
+        connections_max: Some(small(number(2))),
         read_only: settings
             .get("read_only")
             .is_some_and(|value| value != "OFF" && value != "0"),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use freehold_model::ServerIdentity;
 use serde::Deserialize;
 
 use super::{PostgresEngine, connect::Connection, quote::Identifier, registry::LOOKING_MARK};
@@ -58,11 +57,11 @@ pub(super) async fn inspect(engine: &PostgresEngine) -> Result<InstanceFacts> {
     let facts = InstanceFacts {
         version,
         version_major: admin_version,
-        identity: identity.unwrap_or_else(|| ServerIdentity("unregistered".into())),
+        identity,
         databases: told.databases,
         size_bytes,
         connections: told.connections,
-        connections_max: told.connections_max,
+        connections_max: Some(told.connections_max),
         read_only: told.read_only,
         missing_rights: missing_rights(engine, &told.admin, admin_version).await?,
         settings: told.settings,

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use freehold_model::ServerIdentity;
-
 use super::{connect::Directory, errors::At as _, registry::Registry, survey};
 use crate::{EngineError, Fault, InstanceFacts, Result};
 
@@ -20,12 +18,10 @@ pub(super) fn inspect(directory: &Directory) -> Result<InstanceFacts> {
         .map_err(std::io::Error::from)
         .at(place, "measure the disk")?;
     let identity = match Registry::open(directory) {
-        Ok(registry) => registry.server()?.identity(),
-        Err(error) if matches!(error.fault, Fault::Missing { .. }) => {
-            ServerIdentity("unregistered".into())
-        }
+        Ok(registry) => Some(registry.server()?.identity()),
+        Err(error) if matches!(error.fault, Fault::Missing { .. }) => None,
         Err(error) if error.fault == Fault::ReadOnly => {
-            Registry::open_frozen(directory)?.server()?.identity()
+            Some(Registry::open_frozen(directory)?.server()?.identity())
         }
         Err(error) => return Err(error),
     };
@@ -53,7 +49,7 @@ pub(super) fn inspect(directory: &Directory) -> Result<InstanceFacts> {
         size_bytes: folders.iter().map(|folder| folder.size_bytes).sum(),
         connections: 0,
         // A file counts nobody who opens it.
-        connections_max: u32::MAX,
+        connections_max: None,
         read_only: disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         missing_rights: Vec::new(),
         settings,

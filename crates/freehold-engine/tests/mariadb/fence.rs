@@ -433,7 +433,10 @@ async fn a_clone_changes_nothing_until_a_person_says_so() {
         else {
             panic!("{error}");
         };
-        assert_eq!((expected, told), (&original, &found));
+        assert_eq!(
+            (Some(expected), Some(told)),
+            (original.as_ref(), found.as_ref())
+        );
     }
     assert_eq!(dump(&clone), before);
     let survey = engine.survey().await.expect("a survey");
@@ -441,7 +444,10 @@ async fn a_clone_changes_nothing_until_a_person_says_so() {
     assert!(!shop.expect("listed").same_server);
 
     // The documented way out.
-    let accept = format!("UPDATE freehold.registry SET server = '{}'", found.0);
+    let accept = format!(
+        "UPDATE freehold.registry SET server = '{}'",
+        found.expect("it has one").0
+    );
     clone.sql(&accept);
     engine
         .converge(&more, ConvergeMode::Apply, None, &fence, &gate)

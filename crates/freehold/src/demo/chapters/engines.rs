@@ -94,10 +94,14 @@ fn mariadb(stage: &mut Stage, checks: &mut Checks) -> Result {
         .freehold(&["get", "instances", "-o", "wide"])?
         .show()
         .well()?;
-    let mut lines = instances.stdout.lines();
+    let answers = |name: &str| {
+        let mut lines = instances.stdout.lines();
+        lines.any(|line| line.starts_with(name) && line.contains("Answering"))
+    };
+    checks.that("the server answers", answers("maria-1"));
     checks.that(
-        "the server answers",
-        lines.any(|line| line.starts_with("maria-1") && line.contains("Answering")),
+        "so does the folder of files, with a database in it",
+        answers("files"),
     );
     mona(stage);
     applied(stage, "frontend.yaml")?;
