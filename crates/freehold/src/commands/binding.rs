@@ -58,7 +58,7 @@ enum Form {
     Json,
     /// One line of a .pgpass file, for PostgreSQL
     Pgpass,
-    /// The [client] section of a my.cnf file, for MariaDB
+    /// The section `client` of a my.cnf file, for MariaDB
     MyCnf,
     /// One file per key, as servicebinding.io projects them
     Directory,
