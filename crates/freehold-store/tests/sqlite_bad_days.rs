@@ -40,6 +40,24 @@ fn put(at: u32, bytes: usize) -> Batch {
     Batch::new().put(&things(), key(at), value.unwrap(), PutMode::Upsert)
 }
 
+#[test]
+fn many_that_open_a_new_file_at_once_all_get_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let path = folder.path().join(format!("{round}.db"));
+        let together = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    together.wait();
+                    SqliteStore::open(&path, Arc::new(SystemClock), Arc::new(SystemEntropy))
+                        .unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_file_is_throttling_and_reads_go_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -157,7 +157,7 @@ impl Tcp {
         self.shared.lock().connections.len()
     }
 
-    /// How many bytes were forwarded in a direction so far.
+    /// How many bytes were forwarded in a direction so far, those on their way included.
     pub fn forwarded(&self, towards: Towards) -> u64 {
         self.shared.forwarded[towards as usize].load(Ordering::SeqCst)
     }
@@ -263,11 +263,12 @@ impl Shared {
             let Some(allowed) = self.admit(connection, towards, read, &mut counted) else {
                 return connection.cut();
             };
+            // Counted first, so that whoever has received a byte finds it counted.
+            let allowed_bytes = u64::try_from(allowed).unwrap_or(u64::MAX);
+            self.forwarded[towards as usize].fetch_add(allowed_bytes, Ordering::SeqCst);
             if to.write_all(&buffer[..allowed]).is_err() {
                 return connection.cut();
             }
-            let allowed_bytes = u64::try_from(allowed).unwrap_or(u64::MAX);
-            self.forwarded[towards as usize].fetch_add(allowed_bytes, Ordering::SeqCst);
             if allowed < read {
                 return connection.cut();
             }

@@ -1,8 +1,13 @@
 //! The store's file: how it is opened, what is in it.
 
-use std::{fs::OpenOptions, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::{During, translate};
 use crate::{
@@ -14,6 +19,9 @@ use crate::{
 const APPLICATION_ID: i32 = 0x4648_4C44;
 /// Raised when an older program could no longer keep the promises on such a file.
 const FORMAT: i32 = 1;
+
+/// Between two attempts at switching a new file to its write-ahead log.
+const SWITCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// Keys and index values are BLOBs, because BLOBs compare as bytes whatever is in them. Records
 /// are a table with a rowid and not WITHOUT ROWID, because their values are large. `AUTOINCREMENT`
@@ -65,9 +73,7 @@ pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     tune(&connection, busy).map_err(fail)?;
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(fail)?;
+    let mode = use_write_ahead_log(&connection, busy).map_err(fail)?;
     if mode != "wal" {
         return Err(Error::new(
             ErrorKind::Config,
@@ -85,6 +91,23 @@ pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection> {
         .map_err(fail)?;
     prepare(&mut connection, path)?;
     Ok(connection)
+}
+
+/// Asks for the write-ahead log and says what mode there is then. SQLite refuses the switch at once, and
+/// does not ask its busy handler, while another process that opens the new file reads it to do the same.
+fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<String> {
+    let started = Instant::now();
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && started.elapsed() < patience =>
+            {
+                std::thread::sleep(SWITCH_PAUSE);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 pub(super) fn open_reader(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
