@@ -9,7 +9,8 @@
 //! 3. the word that it was made, its rights and limits, passwords, and the opening of logins;
 //! 4. what is inside.
 //!
-//! Only what a template may have brought along is looked at in between. That nothing else is looked at
+//! Only what a template may have brought along is looked at in between, by a superuser already while the
+//! third effect is on its way. That nothing else is looked at
 //! is sound for actions after which there is nothing to see ([`is_conclusive`]): what was made a
 //! moment ago, in a transaction that committed, is as it was made. Whatever somebody does to it by
 //! hand meanwhile is drift, and the next round finds it.
@@ -19,13 +20,17 @@
 //! the rounds of `converge`. Killed anywhere, the registry's row says how far it came, and a repair
 //! completes it.
 
+use std::sync::Arc;
+
 use freehold_model::kinds::Difference;
 
 use super::{
     apply::Applier,
-    inside,
+    connect::{Lease, Permit, Pool},
+    inside::{self, Inside},
     observe::Observed,
     plan::{self, Action, Goal, On, RoleChange},
+    registry::INSIDE_MARK,
 };
 use crate::Result;
 
@@ -70,7 +75,20 @@ pub(super) async fn make(
 
     let what = format!("open database {name:?}");
     let record = applier.record()?;
-    if !applier.together(&what, [&record, ""], &after).await? {
+    let first_to_enter = applier
+        .admin
+        .superuser
+        .then(|| applier.permit.take())
+        .flatten();
+    let (opened, entered) = tokio::join!(
+        applier.together(&what, [&record, ""], &after),
+        enter(applier.pool, first_to_enter, name),
+    );
+    let within = entered.map(|(inner, within)| {
+        applier.inner = Some(inner);
+        within
+    });
+    if !opened? {
         let usual = applier.usual_limit();
         applier.admin.change(&usual, "limit statements").await?;
         return Ok(Birth::Begun(found));
@@ -79,7 +97,7 @@ pub(super) async fn make(
 
     let newborn = plan::newborn(&seen.cluster.admin);
     seen.cluster.databases.insert(name.to_owned(), newborn);
-    let complete = furnish(applier, goal, &seen, &mut found).await?;
+    let complete = furnish(applier, goal, &seen, within, &mut found).await?;
     if !complete {
         return Ok(Birth::Begun(found));
     }
@@ -88,15 +106,33 @@ pub(super) async fn make(
     Ok(Birth::Complete(found))
 }
 
-/// Sets up the inside; whether there is nothing more to do.
+/// Opens the session into the new database and looks around in it, while its rights are still being set:
+/// a new session's first look at cold catalogs takes as long as that does. Only a superuser gets in so
+/// early; and whatever stands in the way is met again, and reported, by who enters later.
+async fn enter(
+    pool: &Arc<Pool>,
+    permit: Option<Permit>,
+    name: &str,
+) -> Option<(Lease, Option<Inside>)> {
+    let inner = pool.inside(permit?, name, INSIDE_MARK).await.ok()?;
+    let within = inside::look_at_newborn(&inner).await.ok()?;
+    Some((inner, within))
+}
+
+/// Sets up the inside; whether there is nothing more to do. `within` is what was seen there already.
 async fn furnish(
     applier: &mut Applier<'_>,
     goal: &Goal<'_>,
     seen: &Observed,
+    within: Option<Option<Inside>>,
     found: &mut Vec<Difference>,
 ) -> Result<bool> {
     let name = goal.desired.name.as_str();
-    let Some(within) = inside::look_at_newborn(applier.inner().await?).await? else {
+    let within = match within {
+        Some(within) => within,
+        None => inside::look_at_newborn(applier.inner().await?).await?,
+    };
+    let Some(within) = within else {
         return Ok(false);
     };
     let actions = plan::furnish(goal, seen, &within);
