@@ -21,6 +21,8 @@ mod error;
 #[cfg(feature = "mariadb")]
 pub mod mariadb;
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod session;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

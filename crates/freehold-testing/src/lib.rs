@@ -22,4 +22,5 @@ pub mod pgbouncer;
 pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod redis;
 mod throwaway;

@@ -10,6 +10,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("psql", "postgresql-client"),
     ("mariadb", "mariadb-client"),
     ("sqlite3", "sqlite3"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
     ("pgbouncer", "pgbouncer"),
     ("setpriv", "util-linux"),
     ("npm", "npm"),
