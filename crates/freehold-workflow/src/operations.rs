@@ -8,7 +8,7 @@ use freehold_model::{
 };
 use freehold_store::{
     Batch, DeleteMode, Error, ErrorKind, Etag, IndexValue, PutMode, Range, Scan, ScanToken,
-    StoreHandle, Value,
+    StoreHandle, Value, Write,
 };
 use futures::Stream;
 use jiff::Timestamp;
@@ -177,15 +177,18 @@ impl Operations {
     }
 
     /// Asks to cancel. Whether it is still possible is decided by the worker between two steps, on
-    /// the state as it is then; the history tells. Asking again changes nothing.
+    /// the state as it is then; the history tells. Asking again changes nothing, and saves nothing
+    /// of `also`, which otherwise is saved in the same batch.
     pub async fn cancel(
         &self,
         id: OperationId,
         by: &str,
+        also: Vec<Write>,
     ) -> Result<OperationRecord, WorkflowError> {
         self.amend(
             id,
             format!("cancellation requested by {by}"),
+            also,
             |record, now| {
                 if record.phase.is_final() {
                     return Err(ended(record));
@@ -207,12 +210,14 @@ impl Operations {
     }
 
     /// Runs a parked operation again from where it stands, or ends the pause of one that retries.
+    /// `also` is saved in the same batch.
     pub async fn resume(
         &self,
         id: OperationId,
         by: &str,
+        also: Vec<Write>,
     ) -> Result<OperationRecord, WorkflowError> {
-        self.amend(id, format!("resumed by {by}"), |record, _| {
+        self.amend(id, format!("resumed by {by}"), also, |record, _| {
             match record.phase {
                 phase if phase.is_final() => return Err(ended(record)),
                 OperationPhase::NeedsAttention => (record.attempts, record.panics) = (0, 0),
@@ -275,13 +280,15 @@ impl Operations {
         }
     }
 
-    /// A person's change of a record that a worker may be writing at the same time, with its event.
+    /// A person's change of a record that a worker may be writing at the same time, with its event
+    /// and with what must not be saved without it.
     /// `change` says whether there is anything to write. A lost reply is settled by reading: the
     /// event that we would have written is ours by its text and time.
     async fn amend(
         &self,
         id: OperationId,
         message: String,
+        also: Vec<Write>,
         change: impl Fn(&mut OperationRecord, Timestamp) -> Result<bool, WorkflowError>,
     ) -> Result<OperationRecord, WorkflowError> {
         let now = self.store.now().await?;
@@ -299,11 +306,9 @@ impl Operations {
             }
             record.sequence += 1;
             record.updated_at = now;
-            match self
-                .store
-                .apply(amendment(&record, etag, &message, now)?)
-                .await
-            {
+            let mut batch = amendment(&record, etag, &message, now)?;
+            batch.writes.extend(also.iter().cloned());
+            match self.store.apply(batch).await {
                 Ok(_) => {
                     self.nudges.due.notify_one();
                     self.nudges.changed();

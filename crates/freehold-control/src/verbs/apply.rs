@@ -2,8 +2,8 @@
 
 use freehold_api::{Applied, ApplyOutcome, ApplyReport, ApplyRequest, Candidate, Explanation};
 use freehold_model::{
-    ConditionStatus, ConditionType, Conditions, Error, Kind, Name, OperationId, Resource,
-    ResourceKey, Result, Uid,
+    ConditionStatus, ConditionType, Conditions, Error, Kind, OperationId, Resource, ResourceKey,
+    Result, Uid,
     kinds::{Access, Class, Database},
 };
 use freehold_plan::{
@@ -32,15 +32,24 @@ const OWN_MANAGER: &str = "freehold";
 
 impl Control {
     pub async fn apply(&self, caller: &Caller, request: ApplyRequest) -> Result<ApplyReport> {
-        match self.apply_all(caller, &request).await {
-            Err(error) if !request.dry_run => {
-                Err(self.journal.refused(caller, "apply", None, error).await)
-            }
+        let mut about = None;
+        match self.apply_all(caller, &request, &mut about).await {
+            Err(error) if !request.dry_run => Err(self
+                .journal
+                .refused(caller, "apply", about.as_ref(), error)
+                .await),
             other => other,
         }
     }
 
-    async fn apply_all(&self, caller: &Caller, request: &ApplyRequest) -> Result<ApplyReport> {
+    /// `about` becomes the resource that an error is about, so that its team finds the attempt in its
+    /// log.
+    async fn apply_all(
+        &self,
+        caller: &Caller,
+        request: &ApplyRequest,
+        about: &mut Option<ResourceKey>,
+    ) -> Result<ApplyReport> {
         let context = manifest::Context {
             environment: Some(request.environment.clone()),
             team: request.team.clone(),
@@ -48,46 +57,45 @@ impl Control {
         let mut documents = manifest::parse(&request.manifests, &context)?;
         documents
             .sort_by_key(|document| Kind::ALL.iter().position(|k| *k == document.resource.kind));
-        self.authorize_documents(caller, request, &documents)
+        self.authorize_documents(caller, request, &documents, about)
             .await?;
         for _ in 0..CONFLICT_TRIES {
-            match self.try_apply(caller, request, &documents).await? {
+            match self.try_apply(caller, request, &documents, about).await? {
                 Attempt::Done(report) => return Ok(report),
                 Attempt::Interfered => {}
             }
         }
+        *about = None;
         Err(
             Error::conflict("others are changing the same resources again and again")
                 .hint("Nothing was changed by this request. Try again."),
         )
     }
 
+    /// Whether the caller may write what the manifests say. What comes of them together with what is
+    /// there is judged again in [`Self::draft`].
     async fn authorize_documents(
         &self,
         caller: &Caller,
         request: &ApplyRequest,
         documents: &[Document],
+        about: &mut Option<ResourceKey>,
     ) -> Result<()> {
         let protected = is_protected(&self.records, &request.environment).await?;
         for document in documents {
             let resource = &document.resource;
             let key = resource.key();
-            let subject_team = resource
-                .spec
-                .pointer("/subject/team")
-                .and_then(|t| t.as_str());
+            *about = Some(key.clone());
             let context = Context {
                 protected,
-                subject_team: subject_team
-                    .and_then(|team| Name::new(team).ok())
-                    .filter(|team| Some(team) != key.team.as_ref()),
-                ..Context::default()
+                ..context_of(Some(resource))
             };
             Self::allow(caller, Action::Apply(resource.kind), Some(&key), &context)?;
             if resource.spec.pointer("/placement/instance").is_some() {
                 Self::allow(caller, Action::PinInstance, Some(&key), &context)?;
             }
         }
+        *about = None;
         Ok(())
     }
 
@@ -96,6 +104,7 @@ impl Control {
         caller: &Caller,
         request: &ApplyRequest,
         documents: &[Document],
+        about: &mut Option<ResourceKey>,
     ) -> Result<Attempt> {
         let set = request.prune_set.clone().map(|name| ApplySet {
             name,
@@ -103,7 +112,7 @@ impl Control {
         });
         let mut draft = Draft::new(&self.records);
         let prepared = self
-            .prepare(caller, request, documents, set.as_ref(), &mut draft)
+            .prepare(caller, request, documents, set.as_ref(), &mut draft, about)
             .await;
         let (batch, report) = match prepared {
             Ok(prepared) => prepared,
@@ -141,16 +150,21 @@ impl Control {
         documents: &[Document],
         set: Option<&ApplySet>,
         draft: &mut Draft<'_>,
+        about: &mut Option<ResourceKey>,
     ) -> Result<(Batch, ApplyReport)> {
         let manager = request.manager.as_deref().unwrap_or("cli");
         for document in documents {
-            self.draft(draft, &document.resource, manager, request.force, set)
+            *about = Some(document.resource.key());
+            let resource = &document.resource;
+            self.draft(draft, caller, resource, manager, request.force, set)
                 .await?;
         }
         for document in documents {
+            *about = Some(document.resource.key());
             self.check_references(draft, &document.resource).await?;
         }
-        let obsolete = self.draft_inline_accesses(draft).await?;
+        *about = None;
+        let obsolete = self.draft_inline_accesses(draft, caller).await?;
         let pruned = match set {
             Some(set) => self.draft_prune(caller, set, documents).await?,
             None => Pruned::default(),
@@ -181,9 +195,13 @@ impl Control {
     }
 
     /// Merges one manifest into what is there.
+    ///
+    /// Fields that the manifest leaves out may have been set by others, among them who an access is
+    /// for. So the caller must be allowed to change what is there, and to make what comes of it.
     async fn draft(
         &self,
         draft: &mut Draft<'_>,
+        caller: &Caller,
         manifest: &Resource,
         manager: &str,
         force: bool,
@@ -191,10 +209,14 @@ impl Control {
     ) -> Result<()> {
         let key = manifest.key();
         let live: Option<Resource> = self.records.get(&key).await?;
+        let action = Action::Apply(key.kind);
         if let Some(live) = &live {
+            Self::allow(caller, action, Some(&key), &context_of(Some(live)))?;
             refuse_changing_what_is_going(live, &key)?;
         }
         let mut merged = apply::merge(live.as_ref(), manifest, manager, force)?;
+        let context = context_of(Some(&merged.resource));
+        Self::allow(caller, action, Some(&key), &context)?;
         if let Some(set) = set {
             let enrolled = set.enrol(&mut merged.resource).map_err(|other| {
                 Error::conflict(format!("{key} belongs to the apply set {other}")).hint(
@@ -244,7 +266,11 @@ impl Control {
     }
 
     /// The accesses that drafted databases name inline; gives back those named no more.
-    async fn draft_inline_accesses(&self, draft: &mut Draft<'_>) -> Result<Vec<Access>> {
+    async fn draft_inline_accesses(
+        &self,
+        draft: &mut Draft<'_>,
+        caller: &Caller,
+    ) -> Result<Vec<Access>> {
         let databases: Vec<ResourceKey> = draft
             .order
             .iter()
@@ -262,7 +288,8 @@ impl Control {
                 Error::conflict(format!("{key}: {}", messages.join("; ")))
             })?;
             for access in &expansion.accesses {
-                self.draft(draft, access, OWN_MANAGER, true, None).await?;
+                self.draft(draft, caller, access, OWN_MANAGER, true, None)
+                    .await?;
             }
             for gone in &expansion.obsolete {
                 if let Some(access) = self.records.get(gone).await? {
@@ -308,12 +335,8 @@ impl Control {
             pruned.delete.extend(member(key));
         }
         for key in &prune.release {
-            Self::allow(
-                caller,
-                Action::Apply(key.kind),
-                Some(key),
-                &Context::default(),
-            )?;
+            let context = context_of(member(key).as_ref());
+            Self::allow(caller, Action::Apply(key.kind), Some(key), &context)?;
             pruned.released.extend(member(key).map(|mut resource| {
                 set.release(&mut resource);
                 resource

@@ -53,7 +53,8 @@ impl Control {
         &self,
         caller: &Caller,
     ) -> Result<impl Stream<Item = Result<Vec<u8>>> + Send + 'static> {
-        Self::allow(caller, Action::ExportAudit, None, &Context::default())?;
+        let allowed = Self::allow(caller, Action::ExportAudit, None, &Context::default());
+        self.recorded(caller, "audit.export", None, allowed).await?;
         let entry = self.journal.by(caller, "audit.export", None);
         let batch = Batch {
             writes: vec![self.journal.write(&entry)],
@@ -69,7 +70,9 @@ impl Control {
 
     /// The newest signed checkpoint, as a note: what a third party keeps.
     pub async fn audit_checkpoint(&self, caller: &Caller) -> Result<String> {
-        Self::allow(caller, Action::ExportAudit, None, &Context::default())?;
+        let allowed = Self::allow(caller, Action::ExportAudit, None, &Context::default());
+        self.recorded(caller, "audit.checkpoint", None, allowed)
+            .await?;
         let checkpoint = self.log.checkpoint().await.map_err(store_error)?;
         let checkpoint = checkpoint.ok_or_else(|| {
             Error::not_found("the log has no checkpoint yet").hint("Try again in a second.")

@@ -91,7 +91,8 @@ impl Control {
         &self,
         caller: &Caller,
     ) -> Result<impl Stream<Item = Result<Vec<u8>>> + Send + 'static> {
-        Self::allow(caller, Action::Backup, None, &Context::default())?;
+        let allowed = Self::allow(caller, Action::Backup, None, &Context::default());
+        self.recorded(caller, "admin.backup", None, allowed).await?;
         let entry = self.journal.by(caller, "admin.backup", None);
         let batch = Batch {
             writes: vec![self.journal.write(&entry)],

@@ -49,11 +49,41 @@ impl Control {
         expected: &BundleDigest,
         bytes: Vec<u8>,
     ) -> Result<BundleAccepted> {
-        let member = Context {
-            team: caller.principal.teams.keys().next().cloned(),
-            ..Context::default()
-        };
-        Self::allow(caller, Action::Migrate, None, &member)?;
+        match self.take_bundle(caller, expected, bytes).await {
+            Ok(accepted) => Ok(accepted),
+            Err(error) => Err(self
+                .journal
+                .refused(caller, "bundle.put", None, error)
+                .await),
+        }
+    }
+
+    /// A bundle is nobody's until an operation names it, so whoever may migrate anything may upload.
+    fn may_upload(caller: &Caller) -> Result<()> {
+        let mut refusal = None;
+        for team in caller.principal.teams.keys() {
+            let member = Context {
+                team: Some(team.clone()),
+                ..Context::default()
+            };
+            match Self::allow(caller, Action::Migrate, None, &member) {
+                Ok(()) => return Ok(()),
+                Err(error) => refusal = Some(error),
+            }
+        }
+        match refusal {
+            Some(error) => Err(error),
+            None => Self::allow(caller, Action::Migrate, None, &Context::default()),
+        }
+    }
+
+    async fn take_bundle(
+        &self,
+        caller: &Caller,
+        expected: &BundleDigest,
+        bytes: Vec<u8>,
+    ) -> Result<BundleAccepted> {
+        Self::may_upload(caller)?;
         let total = bytes.len() as u64;
         let record_key = bundle_key(expected);
         let bundles = own_collection(BUNDLES);

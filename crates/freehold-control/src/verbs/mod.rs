@@ -46,6 +46,20 @@ impl Control {
         }
     }
 
+    /// A result as it is, with the refusal in the log when it is one.
+    pub(crate) async fn recorded<T>(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: Option<&ResourceKey>,
+        result: Result<T>,
+    ) -> Result<T> {
+        match result {
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.journal.refused(caller, action, target, error).await),
+        }
+    }
+
     /// The context of a resource that lives in an environment.
     pub(crate) async fn context_of(&self, environment: Option<&Name>) -> Result<Context> {
         let protected = match environment {

@@ -4,13 +4,13 @@ use freehold_api::{OperationEvents, OperationList, OperationQuery};
 use freehold_model::{
     Error, Kind, Metadata, Name, OperationId, Resource, ResourceKey, Result, kinds::OperationView,
 };
-use freehold_store::{Batch, ScanToken};
+use freehold_store::ScanToken;
 use freehold_workflow::{OperationFilter, OperationRecord};
 
 use crate::{
     Caller,
     authorize::{Action, Context},
-    records::{self, store_error},
+    records,
     start::Control,
 };
 
@@ -105,11 +105,7 @@ impl Control {
         caller: &Caller,
         id: OperationId,
     ) -> Result<OperationView> {
-        let record = self
-            .changeable_operation(caller, id, "operation.cancel")
-            .await?;
-        let changed = self.operations.cancel(record.id, caller.subject()).await?;
-        Ok(view(&changed))
+        self.change_operation(caller, id, Change::Cancel).await
     }
 
     pub async fn operation_resume(
@@ -117,11 +113,7 @@ impl Control {
         caller: &Caller,
         id: OperationId,
     ) -> Result<OperationView> {
-        let record = self
-            .changeable_operation(caller, id, "operation.resume")
-            .await?;
-        let changed = self.operations.resume(record.id, caller.subject()).await?;
-        Ok(view(&changed))
+        self.change_operation(caller, id, Change::Resume).await
     }
 
     async fn visible_operation(&self, caller: &Caller, id: OperationId) -> Result<OperationRecord> {
@@ -131,34 +123,62 @@ impl Control {
             .ok_or_else(|| no_operation(id))
     }
 
-    /// An operation that the caller may change, with the attempt in the log.
-    async fn changeable_operation(
+    async fn change_operation(
         &self,
         caller: &Caller,
         id: OperationId,
-        action: &str,
-    ) -> Result<OperationRecord> {
-        let record = self.visible_operation(caller, id).await?;
-        let target = record.target.clone();
-        let context = self.context_of(target.environment.as_ref()).await?;
-        let allowed = Self::allow(caller, Action::CancelOperation, Some(&target), &context);
-        if let Err(error) = allowed {
-            return Err(self
-                .journal
-                .refused(caller, action, Some(&target), error)
-                .await);
-        }
-        let mut entry = self.journal.by(caller, action, Some(&target));
-        entry.operation = Some(id);
-        let mut batch = Batch {
-            writes: vec![self.journal.write(&entry)],
-            ..Batch::new()
+        change: Change,
+    ) -> Result<OperationView> {
+        let found = self.operations.get(id).await?;
+        // The team learns of attempts on its operations by those who may not even see them.
+        let target = found.as_ref().map(|record| record.target.clone());
+        let changed = async {
+            let record = found
+                .filter(|record| may_see(caller, record))
+                .ok_or_else(|| no_operation(id))?;
+            self.change_visible(caller, &record, change).await
         };
-        batch
-            .writes
-            .extend(self.journal.touch(caller, action, Some(&target)));
-        self.store.apply(batch).await.map_err(store_error)?;
-        Ok(record)
+        let changed = changed.await;
+        self.recorded(caller, change.action(), target.as_ref(), changed)
+            .await
+    }
+
+    /// The change and its entry in the log, in one batch.
+    async fn change_visible(
+        &self,
+        caller: &Caller,
+        record: &OperationRecord,
+        change: Change,
+    ) -> Result<OperationView> {
+        let (id, target, action) = (record.id, &record.target, change.action());
+        let context = self.context_of(target.environment.as_ref()).await?;
+        Self::allow(caller, Action::CancelOperation, Some(target), &context)?;
+        let mut entry = self.journal.by(caller, action, Some(target));
+        entry.operation = Some(id);
+        let mut also = vec![self.journal.write(&entry)];
+        also.extend(self.journal.touch(caller, action, Some(target)));
+        let by = caller.subject();
+        let changed = match change {
+            Change::Cancel => self.operations.cancel(id, by, also).await?,
+            Change::Resume => self.operations.resume(id, by, also).await?,
+        };
+        Ok(view(&changed))
+    }
+}
+
+/// What people do to operations.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Cancel,
+    Resume,
+}
+
+impl Change {
+    fn action(self) -> &'static str {
+        match self {
+            Self::Cancel => "operation.cancel",
+            Self::Resume => "operation.resume",
+        }
     }
 }
 

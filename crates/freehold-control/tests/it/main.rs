@@ -10,5 +10,6 @@ mod hostile;
 mod lifecycle;
 mod people;
 mod plant;
+mod rights;
 mod servers;
 mod stores;

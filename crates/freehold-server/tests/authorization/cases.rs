@@ -138,6 +138,7 @@ pub(crate) fn cases(house: &House, somebody: &Somebody) -> Vec<Case> {
     cases.extend(tokens(house, somebody));
     cases.extend(databases());
     cases.extend(applying());
+    cases.extend(sharing());
     cases.extend(operations(house));
     cases.extend(deleting());
     cases
@@ -311,7 +312,6 @@ fn applying() -> Vec<Case> {
             .with(&manifest(kind, metadata, spec))
     };
     let access = "{database: canary-orders, subject: {workload: canary-api}, level: readOnly}";
-    let to_pay = "{database: ledger, subject: {workload: till, team: pay}, level: readWrite}";
     let mut pruning = manifest(Kind::Workload, "{name: newest, namespace: pay}", "{}");
     pruning["pruneSet"] = json!("shops-own");
     pruning["dryRun"] = json!(true);
@@ -370,20 +370,43 @@ fn applying() -> Vec<Case> {
             .hides("canary-rw")
             .hides("canary-api")
             .hides("shop"),
-        apply(Kind::Access, "{name: till-writes, namespace: shop}", to_pay)
-            .called("Access of pay's workload")
-            .hides("ledger"),
-        apply(
-            Kind::Access,
-            "{name: till-reads, namespace: shop}",
-            "{database: ledger, subject: {workload: canary-api, team: shop}, level: owner}",
-        )
-        .called("Access of pay's workload, given to another"),
         apply(Kind::Binding, "{name: canary-rw, namespace: shop}", "{}").hides("canary-rw"),
         Case::new("resource_apply", "POST", "/v1/apply")
             .called("that prunes the set of shop")
             .with(&pruning)
             .hides("shops-own"),
+    ]
+}
+
+/// What `shop` gives to the workload of `pay`.
+fn sharing() -> Vec<Case> {
+    let apply = |name: &str, spec: &str| {
+        let metadata = format!("{{name: {name}, namespace: shop}}");
+        Case::new("resource_apply", "POST", "/v1/apply").with(&manifest(
+            Kind::Access,
+            &metadata,
+            spec,
+        ))
+    };
+    let to_pay = "{database: ledger, subject: {workload: till, team: pay}, level: readWrite}";
+    // Who it is for is left out: the access as it is already says so.
+    let raised = "{database: ledger, subject: {workload: till}, level: readWrite}";
+    let mut raised = manifest(Kind::Access, "{name: till-reads, namespace: shop}", raised);
+    raised["manager"] = json!("x");
+    raised["force"] = json!(true);
+    vec![
+        apply("till-writes", to_pay)
+            .called("Access of pay's workload")
+            .hides("ledger"),
+        apply(
+            "till-reads",
+            "{database: ledger, subject: {workload: canary-api, team: shop}, level: owner}",
+        )
+        .called("Access of pay's workload, given to another"),
+        Case::new("resource_apply", "POST", "/v1/apply")
+            .called("Access of pay's workload, raised without its team")
+            .with(&raised)
+            .hides("ledger"),
     ]
 }
 

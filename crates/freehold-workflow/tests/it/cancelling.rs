@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use freehold_model::kinds::OperationPhase;
+use freehold_store::{CollectionName, CollectionSpec, Key, PutMode, Value, Write};
 use freehold_workflow::{Next, StepError, WorkflowError};
 use tokio::sync::Notify;
 
@@ -13,8 +14,16 @@ async fn a_cancelled_operation_undoes_its_work_and_ends_as_cancelled() {
     let stage = Stage::new().await;
     let target = stage.uid();
     let id = stage.request(target, Phase::First).await;
-    stage.operations.cancel(id, "mia").await.unwrap();
-    stage.operations.cancel(id, "tom").await.unwrap();
+    stage
+        .operations
+        .cancel(id, "mia", Vec::new())
+        .await
+        .unwrap();
+    stage
+        .operations
+        .cancel(id, "tom", Vec::new())
+        .await
+        .unwrap();
     let running = stage.start(
         quick(),
         script(|_, state| async move {
@@ -34,7 +43,7 @@ async fn a_cancelled_operation_undoes_its_work_and_ends_as_cancelled() {
         ]
     );
     assert_eq!(stage.operations.holder(target).await.unwrap(), None);
-    let again = stage.operations.cancel(id, "mia").await;
+    let again = stage.operations.cancel(id, "mia", Vec::new()).await;
     assert!(matches!(again, Err(WorkflowError::Ended { .. })));
     running.stop().await;
 }
@@ -43,7 +52,11 @@ async fn a_cancelled_operation_undoes_its_work_and_ends_as_cancelled() {
 async fn past_the_point_of_no_return_it_is_refused_with_the_reason_and_goes_on() {
     let stage = Stage::new().await;
     let id = stage.request(stage.uid(), second("")).await;
-    stage.operations.cancel(id, "mia").await.unwrap();
+    stage
+        .operations
+        .cancel(id, "mia", Vec::new())
+        .await
+        .unwrap();
     let running = stage.start(quick(), script(|_, _| async { done() }));
     let record = stage.ended(id).await;
     assert_eq!(record.phase, OperationPhase::Succeeded);
@@ -78,7 +91,11 @@ async fn a_running_step_hears_of_it_even_from_another_process() {
     let id = stage.request(stage.uid(), Phase::First).await;
     within(reached.notified()).await;
     // `stage.operations` is not connected to the runner: the news travels through the store.
-    stage.operations.cancel(id, "mia").await.unwrap();
+    stage
+        .operations
+        .cancel(id, "mia", Vec::new())
+        .await
+        .unwrap();
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
     assert_eq!(
         stage.history(id).await,
@@ -103,7 +120,7 @@ async fn a_request_written_while_a_step_ends_the_operation_loses_nothing() {
             let operations = operations.clone();
             async move {
                 // Changes the record under the worker, which saves its result all the same.
-                operations.cancel(step.id, "mia").await.unwrap();
+                operations.cancel(step.id, "mia", Vec::new()).await.unwrap();
                 done()
             }
         }),
@@ -131,7 +148,11 @@ async fn a_parked_operation_can_be_cancelled() {
     stage
         .until(id, |r| r.phase == OperationPhase::NeedsAttention)
         .await;
-    stage.operations.cancel(id, "mia").await.unwrap();
+    stage
+        .operations
+        .cancel(id, "mia", Vec::new())
+        .await
+        .unwrap();
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Cancelled);
     running.stop().await;
 }
@@ -140,7 +161,7 @@ async fn a_parked_operation_can_be_cancelled() {
 async fn only_what_waits_for_a_person_or_a_retry_can_be_resumed() {
     let stage = Stage::new().await;
     let id = stage.request(stage.uid(), Phase::First).await;
-    let refused = stage.operations.resume(id, "mia").await;
+    let refused = stage.operations.resume(id, "mia", Vec::new()).await;
     assert!(matches!(refused, Err(WorkflowError::NotParked { .. })));
     let config = freehold_workflow::RunnerConfig {
         retry_first: std::time::Duration::from_secs(3600),
@@ -157,7 +178,11 @@ async fn only_what_waits_for_a_person_or_a_retry_can_be_resumed() {
         }),
     );
     stage.until(id, |r| r.attempts == 1).await;
-    stage.operations.resume(id, "mia").await.unwrap();
+    stage
+        .operations
+        .resume(id, "mia", Vec::new())
+        .await
+        .unwrap();
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
     running.stop().await;
 }
@@ -185,7 +210,11 @@ async fn a_refused_cancellation_ends_no_wait_and_no_parking_early() {
         (parked, OperationPhase::NeedsAttention),
     ] {
         let before = stage.until(id, |r| r.phase == phase).await;
-        stage.operations.cancel(id, "mia").await.unwrap();
+        stage
+            .operations
+            .cancel(id, "mia", Vec::new())
+            .await
+            .unwrap();
         let after = stage.until(id, |r| r.sequence == before.sequence + 2).await;
         assert_eq!(
             (after.phase, after.due_at_ms, after.message, after.hint),
@@ -210,7 +239,7 @@ async fn a_cancellation_that_arrives_while_a_step_decides_to_wait_is_decided_at_
                 if state == Phase::Undo {
                     return done();
                 }
-                operations.cancel(step.id, "mia").await.unwrap();
+                operations.cancel(step.id, "mia", Vec::new()).await.unwrap();
                 let until = step.now + std::time::Duration::from_secs(7 * 24 * 3600);
                 Ok(Next::wait(Phase::First, until, "waiting"))
             }
@@ -248,7 +277,7 @@ async fn after_a_refusal_the_next_step_is_not_told_to_stop_and_a_second_request_
     let id = stage.request(stage.uid(), second("")).await;
     for by in ["mia", "tom"] {
         within(reached.notified()).await;
-        stage.operations.cancel(id, by).await.unwrap();
+        stage.operations.cancel(id, by, Vec::new()).await.unwrap();
     }
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
     let refused = "not cancelled: the point of no return is passed";
@@ -266,4 +295,33 @@ async fn after_a_refusal_the_next_step_is_not_told_to_stop_and_a_second_request_
         ]
     );
     running.stop().await;
+}
+
+#[tokio::test]
+async fn what_goes_with_a_cancellation_is_saved_with_it_or_neither_is() {
+    let stage = Stage::new().await;
+    let notes = CollectionName::new("notes").unwrap();
+    let spec = CollectionSpec {
+        name: notes.clone(),
+        indexes: vec![],
+    };
+    stage.store.define(spec).await.unwrap();
+    let key = Key::new("first").unwrap();
+    let note = |mode| Write::Put {
+        collection: notes.clone(),
+        key: key.clone(),
+        value: Value::encode(&"who did it").unwrap(),
+        mode,
+        expires_at: None,
+    };
+    let id = stage.request(stage.uid(), Phase::First).await;
+    let also = vec![note(PutMode::Create)];
+    stage.operations.cancel(id, "mia", also).await.unwrap();
+    assert!(stage.store.get(&notes, &key).await.unwrap().is_some());
+    // The note cannot be saved a second time, so neither can the cancellation.
+    let other = stage.request(stage.uid(), Phase::First).await;
+    let also = vec![note(PutMode::Create)];
+    assert!(stage.operations.cancel(other, "mia", also).await.is_err());
+    let record = stage.operations.get(other).await.unwrap().unwrap();
+    assert!(record.cancellation.is_none());
 }

@@ -118,7 +118,11 @@ async fn a_step_that_needs_a_person_is_parked_until_resumed() {
         .await;
     assert_eq!(parked.view().message, "no disk left Free some disk.");
     assert_eq!(parked.due_at_ms, None, "no worker looks at it");
-    stage.operations.resume(id, "mia").await.unwrap();
+    stage
+        .operations
+        .resume(id, "mia", Vec::new())
+        .await
+        .unwrap();
     assert_eq!(stage.ended(id).await.phase, OperationPhase::Succeeded);
     assert!(
         stage
