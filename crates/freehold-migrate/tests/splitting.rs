@@ -309,6 +309,8 @@ fn statements_that_cannot_run_in_a_transaction_are_known() {
         "REINDEX SCHEMA s",
         "REINDEX (VERBOSE) DATABASE d",
         "REINDEX TABLE CONCURRENTLY t",
+        "REINDEX (CONCURRENTLY) TABLE t",
+        "reindex (verbose, concurrently on) index i",
         "REINDEX (VERBOSE, CONCURRENTLY FALSE) SYSTEM d",
         "VACUUM",
         "VACUUM (FULL) t",

@@ -147,6 +147,11 @@ impl Tcp {
         self.cut();
     }
 
+    /// Refuses new connections, as a server that is full; those that are open go on. [`Tcp::pass`] ends it.
+    pub fn admit_nobody(&self) {
+        self.stop_listening();
+    }
+
     /// How many connections clients have made so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)

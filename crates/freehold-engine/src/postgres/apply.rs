@@ -393,8 +393,10 @@ impl Effect<'_> {
             Action::CreateRole { .. }
             | Action::CreateDatabase
             | Action::RecordDatabase
-            | Action::SetPassword { .. }
-            | Action::EndSessions { .. } => true,
+            | Action::SetPassword { .. } => true,
+            // A role that is none of ours may be one that the admin cannot end; what else there is to do
+            // must not wait for that.
+            Action::EndSessions { of, .. } => !matches!(of, SessionsOf::Role(_)),
             Action::AlterRole { changes, .. } => changes
                 .iter()
                 .any(|change| matches!(change, RoleChange::Login(_))),

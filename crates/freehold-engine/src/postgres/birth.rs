@@ -84,11 +84,14 @@ pub(super) async fn make(
         applier.together(&what, [&record, ""], &after),
         enter(applier.pool, first_to_enter, name),
     );
-    let within = entered.map(|(inner, within)| {
+    let opened = opened?;
+    // Whoever fails to enter gives up: the right to the connection went with it, and waiting for another
+    // while the first connection is held would be waiting for those who wait for both.
+    let within = entered?.map(|(inner, within)| {
         applier.inner = Some(inner);
         within
     });
-    if !opened? {
+    if !opened {
         let usual = applier.usual_limit();
         applier.admin.change(&usual, "limit statements").await?;
         return Ok(Birth::Begun(found));
@@ -108,15 +111,18 @@ pub(super) async fn make(
 
 /// Opens the session into the new database and looks around in it, while its rights are still being set:
 /// a new session's first look at cold catalogs takes as long as that does. Only a superuser gets in so
-/// early; and whatever stands in the way is met again, and reported, by who enters later.
+/// early; without the right to a connection nobody does.
 async fn enter(
     pool: &Arc<Pool>,
     permit: Option<Permit>,
     name: &str,
-) -> Option<(Lease, Option<Inside>)> {
-    let inner = pool.inside(permit?, name, INSIDE_MARK).await.ok()?;
-    let within = inside::look_at_newborn(&inner).await.ok()?;
-    Some((inner, within))
+) -> Result<Option<(Lease, Option<Inside>)>> {
+    let Some(permit) = permit else {
+        return Ok(None);
+    };
+    let inner = pool.inside(permit, name, INSIDE_MARK).await?;
+    let within = inside::look_at_newborn(&inner).await?;
+    Ok(Some((inner, within)))
 }
 
 /// Sets up the inside; whether there is nothing more to do. `within` is what was seen there already.

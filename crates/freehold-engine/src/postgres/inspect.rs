@@ -103,8 +103,21 @@ fn query() -> String {
     )
 }
 
-/// Of all databases that the admin may measure.
+/// Of all databases that the admin may measure. A database that is dropped while it is being measured
+/// is an error to some versions, and none of a server that works.
 async fn size(admin: &Connection) -> Result<u64> {
+    const ATTEMPTS: usize = 3;
+    let mut measured = measure(admin).await;
+    for _ in 1..ATTEMPTS {
+        if !matches!(&measured, Err(error) if matches!(error.fault, Fault::Statement(_))) {
+            break;
+        }
+        measured = measure(admin).await;
+    }
+    measured
+}
+
+async fn measure(admin: &Connection) -> Result<u64> {
     let query = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database \
         WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')";
     let rows = admin.read(query, &[], "measure the databases").await?;

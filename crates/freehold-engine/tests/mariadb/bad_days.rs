@@ -116,10 +116,12 @@ async fn accounts_that_were_half_made_are_finished() {
 async fn a_server_that_answers_nothing_is_given_up() {
     let world = World::start(As::Superuser);
     world.provision(&database("shop")).await;
+    // Long enough for a busy machine to answer while it can.
+    let patience = Duration::from_secs(4);
     let mut slow = target(world.server.port(), &world.admin);
-    slow.connect_timeout = Duration::from_millis(300);
+    slow.connect_timeout = patience;
     let limits = Timeouts {
-        statement: Duration::from_millis(300),
+        statement: patience,
         grace: Duration::from_millis(300),
         ..Timeouts::default()
     };
@@ -130,7 +132,7 @@ async fn a_server_that_answers_nothing_is_given_up() {
         let began = Instant::now();
         let error = engine.inspect().await.expect_err("silent");
         assert!(matches!(error.fault, Fault::Unreachable { .. }), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < patience * 5);
     }
     world.server.resume();
     engine.inspect().await.expect("it answers again");

@@ -455,8 +455,8 @@ async fn a_clone_changes_nothing_until_a_person_says_so() {
         .expect("accepted");
     // A restart is no other server.
     world.server.restart();
-    let again = world.engine.inspect().await.expect("inspected").identity;
-    assert_eq!(again, original);
+    let again = world.another_engine().inspect().await;
+    assert_eq!(again.expect("inspected").identity, original);
 }
 
 #[tokio::test]

@@ -34,10 +34,12 @@ async fn a_server_that_answers_nothing_is_given_up() {
     let desired = database("shop");
     world.provision(&desired).await;
     let proxy = proxy::Tcp::start((world.server.host(), world.server.port()));
+    // Long enough for a busy machine to answer while it can.
+    let patience = Duration::from_secs(4);
     let mut slow = target(proxy.port(), &world.admin);
-    slow.connect_timeout = Duration::from_millis(300);
+    slow.connect_timeout = patience;
     let limits = Timeouts {
-        statement: Duration::from_millis(300),
+        statement: patience,
         grace: Duration::from_millis(300),
         ..Timeouts::default()
     };
@@ -48,7 +50,8 @@ async fn a_server_that_answers_nothing_is_given_up() {
         let began = Instant::now();
         let error = engine.inspect().await.expect_err("silent");
         assert!(matches!(error.fault, Fault::Unreachable { .. }), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        // A dead idle connection, and then a new one that nobody answers.
+        assert!(began.elapsed() < patience * 5);
     }
     proxy.pass();
     engine.inspect().await.expect("it answers again");
@@ -58,7 +61,8 @@ async fn a_server_that_answers_nothing_is_given_up() {
 async fn a_connection_cut_anywhere_leaves_what_the_next_run_completes() {
     let world = World::start(ANY, As::Superuser);
     let proxy = proxy::Tcp::start((world.server.host(), world.server.port()));
-    for (at, bytes) in [500, 3_000, 9_000, 12_000, 16_000, 20_000]
+    let mut cuts = 0;
+    for (at, bytes) in [500, 1_500, 3_000, 5_000, 7_000, 9_000]
         .into_iter()
         .enumerate()
     {
@@ -78,6 +82,7 @@ async fn a_connection_cut_anywhere_leaves_what_the_next_run_completes() {
             .converge(&desired, mode, None, &fence(1), &Gate::open())
             .await;
         if let Err(error) = cut {
+            cuts += 1;
             assert!(
                 matches!(error.fault, Fault::Undetermined | Fault::Unreachable { .. }),
                 "{error}"
@@ -89,6 +94,51 @@ async fn a_connection_cut_anywhere_leaves_what_the_next_run_completes() {
             .await
             .expect("completed");
         assert_eq!(world.apply(&desired, 2).await.expect("as it should be"), []);
+    }
+    assert!(cuts >= 4, "only {cuts} of the cuts met anything");
+}
+
+#[tokio::test]
+async fn births_that_cannot_enter_their_databases_do_not_wait_for_one_another() {
+    let world = World::start(ANY, As::Superuser);
+    let proxy = proxy::Tcp::start((world.server.host(), world.server.port()));
+    let engine = EngineHandle::new(PostgresEngine::new(target(proxy.port(), &world.admin)));
+    let desired: Vec<_> = (0..2)
+        .map(|at| {
+            let mut desired = database(&format!("shop{at}"));
+            desired.stamp.uid = uid(at);
+            desired
+        })
+        .collect();
+    for desired in &desired {
+        let gate = Gate::open();
+        engine
+            .reserve(&desired.name, &desired.stamp, &fence(1), &gate)
+            .await
+            .expect("free");
+    }
+    // The connection that is open goes on; no other comes into being.
+    proxy.admit_nobody();
+    let began = Instant::now();
+    let (gate, first) = (Gate::open(), fence(1));
+    let mode = freehold_engine::ConvergeMode::Apply;
+    let births = desired
+        .iter()
+        .map(|desired| engine.converge(desired, mode, None, &first, &gate));
+    for born in futures::future::join_all(births).await {
+        let error = born.expect_err("nobody can enter");
+        assert!(matches!(error.fault, Fault::Unreachable { .. }), "{error}");
+    }
+    assert!(
+        began.elapsed() < Timeouts::default().turn,
+        "they waited for each other until one gave up"
+    );
+    proxy.pass();
+    for desired in &desired {
+        engine
+            .converge(desired, mode, None, &fence(2), &Gate::open())
+            .await
+            .expect("completed");
     }
 }
 
@@ -259,13 +309,13 @@ async fn grants_by_others_at_the_same_time_do_not_get_in_the_way() {
 async fn much_work_at_once_takes_two_connections() {
     let world = World::start(ANY, As::Managed);
     world.provision(&database("first")).await;
-    // Two, and those that the server has not noticed to be closed yet.
+    // Two, and those that a busy server has not noticed to be closed yet.
     world
         .server
-        .psql("postgres", "ALTER ROLE managed_admin CONNECTION LIMIT 5");
+        .psql("postgres", "ALTER ROLE managed_admin CONNECTION LIMIT 7");
     let gate = Gate::open();
     let first = fence(1);
-    let work = (0..6).map(|at| {
+    let work = (0..12).map(|at| {
         let mut desired = database(&format!("shop{at}"));
         desired.stamp.uid = uid(10 + at);
         let (world, gate, first) = (&world, &gate, &first);

@@ -282,9 +282,18 @@ async fn taking_a_membership_away_ends_what_it_let_in() {
             let session = freehold_engine::postgres::PostgresSession::connect(&bob)
                 .await
                 .expect("bob is in");
-            let result = world.apply(&shop(), 1).await;
+            world
+                .server
+                .psql("shop", "REVOKE SELECT ON item FROM shop_reader");
+            let found = world.apply(&shop(), 1).await.expect("as far as it may");
+            let reading = "grant.missing:public.item:shop_reader";
+            assert!(
+                found
+                    .iter()
+                    .any(|found| found.key == reading && found.repaired),
+                "what the admin may repair does not wait for what it may not: {found:#?}"
+            );
             if admin == As::Superuser {
-                result.expect("repaired");
                 let left = world.server.psql(
                     "postgres",
                     "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bob'",
@@ -294,6 +303,51 @@ async fn taking_a_membership_away_ends_what_it_let_in() {
             drop(session);
         }
     }
+}
+
+#[tokio::test]
+async fn a_database_whose_owner_dropped_all_it_owned_is_usable_again() {
+    for version in oldest_and_newest() {
+        for admin in BOTH {
+            let world = prepared(version, admin).await;
+            let mut desired = shop();
+            open_migrator(&mut desired);
+            world.apply(&desired, 1).await.expect("open");
+            world
+                .sql_as(
+                    &desired,
+                    "shop_migrator",
+                    "DROP OWNED BY CURRENT_USER CASCADE",
+                )
+                .expect("its own to drop");
+            let found = world.apply(&desired, 1).await.expect("repaired");
+            assert!(found.iter().all(|found| found.repaired), "{found:#?}");
+            assert_eq!(world.observe(&desired, 1).await.expect("looks"), []);
+            world
+                .sql_as(
+                    &desired,
+                    "shop_migrator",
+                    "CREATE TABLE public.anew (id int)",
+                )
+                .expect("migrations find a place");
+            world
+                .sql_as(&desired, "app_a", "SELECT * FROM anew")
+                .expect("and programs what they make");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rule_of_another_role_for_what_it_will_make_is_told() {
+    let world = prepared(ANY, As::Superuser).await;
+    world.server.psql(
+        "shop",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE bob GRANT SELECT ON TABLES TO PUBLIC",
+    );
+    let found = world.apply(&shop(), 1).await.expect("looks");
+    let keys: Vec<&str> = found.iter().map(|found| found.key.as_str()).collect();
+    assert_eq!(keys, ["defaults.foreign:bob::r"]);
+    assert!(!found[0].repaired);
 }
 
 #[tokio::test]

@@ -121,7 +121,8 @@ async fn what_a_template_brings_along_is_seen() {
         keys,
         [
             "owner.foreign:guest:postgres",
-            "owner.foreign:public.brought:postgres"
+            "owner.foreign:public.brought:postgres",
+            "defaults.foreign:postgres::r"
         ]
     );
     let again = world.observe(&desired, 1).await.expect("it is there");

@@ -1,4 +1,4 @@
-//! Runs a script that no transaction holds together, in a dialect other than PostgreSQL's.
+//! Runs a script that no transaction holds together.
 //!
 //! Its history row goes first, with `success = false`, and is corrected at the end. So a runner that
 //! is killed in the middle leaves a row that stops every later run until somebody has looked, instead
@@ -19,7 +19,7 @@ use super::{
     message::{Closing, Message, bare_pieces, messages},
     run_own,
 };
-use crate::Dialect;
+use crate::{Dialect, Statement, StatementClass};
 
 /// Ends what a script of MySQL may have left: locked tables would keep us from the history.
 const UNLOCK: &str = "UNLOCK TABLES";
@@ -28,6 +28,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     /// False: our rank is taken, and the script did not run.
     pub(super) async fn claimed(&mut self) -> Result<bool, RunFailure> {
         let script = self.script;
+        self.restore().await?;
         self.check_lock().await?;
         let started = Instant::now();
         if !self.claim().await? {
@@ -38,6 +39,14 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             if let Err(stopped) = self.stop.check(Some(script.path)) {
                 self.settle_failed(started).await;
                 return Err(stopped);
+            }
+            let statement = &script.statements[range.start];
+            if matches!(statement.class, StatementClass::CopyFromStdin { .. }) {
+                if let Err(error) = self.copy(statement).await {
+                    return Err(self.fail_copy(&error, statement, started).await);
+                }
+                self.progress(last).await;
+                continue;
             }
             for message in messages(script, range) {
                 let result = self.session.execute_batch(&message.text).await;
@@ -91,7 +100,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         if is_mysql {
             before.insert(0, UNLOCK);
         } else {
-            before.push("BEGIN IMMEDIATE");
+            before.push(self.seat.dialect.opening());
         }
         let closing = Closing::new(&before, &row);
         let message = Message::closing(&closing);
@@ -102,6 +111,22 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             run_own(self.session, "SET autocommit = 1", "end the script").await?;
         }
         Ok(())
+    }
+
+    async fn fail_copy(
+        &mut self,
+        error: &EngineError,
+        statement: &Statement,
+        started: Instant,
+    ) -> RunFailure {
+        if !is_lost(error) {
+            self.settle_failed(started).await;
+            return self.failure(error, false, |this, words| this.copy_spot(statement, words));
+        }
+        RunFailure::Undetermined {
+            file: self.script.path.to_owned(),
+            message: chain(error),
+        }
     }
 
     async fn fail(
@@ -140,6 +165,9 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         let is_mysql = self.seat.dialect == Dialect::Mysql;
         if is_mysql || self.session.in_transaction().await.unwrap_or(false) {
             self.session.execute("ROLLBACK").await?;
+        }
+        for restoring in self.seat.restoring() {
+            self.session.execute(restoring).await?;
         }
         if is_mysql {
             self.session.execute(UNLOCK).await?;

@@ -2,9 +2,7 @@
 //!
 //! In a transaction, everything commits or nothing: the script's statements and its history row. So a
 //! killed runner, a lost reply or a failing statement leaves either the whole script with its row or
-//! no trace. Outside a transaction the row comes afterwards; a failure is recorded with
-//! `success = false`, as Flyway does, and stops every later run until somebody has looked. For MySQL,
-//! where that is the rule, and for SQLite, see [`super::claim`].
+//! no trace. What no transaction holds together is [`super::claim`]'s matter.
 
 use std::time::Instant;
 
@@ -17,7 +15,7 @@ use super::{
     history_table::NewRow,
     lock,
     lock::Lock,
-    message::{Closing, Message, Own, Piece, Spot, in_statement, messages, pieces},
+    message::{Closing, Message, Own, Piece, Spot, messages, pieces},
     run_own,
     seat::Seat,
 };
@@ -61,10 +59,6 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         let has_run = match &self.script.mode {
             Mode::Transaction { opening } if is_postgresql => {
                 self.in_transaction(opening).await?;
-                true
-            }
-            Mode::Bare if is_postgresql => {
-                self.bare().await?;
                 true
             }
             Mode::Transaction { opening } => self.in_timed_transaction(opening).await?,
@@ -184,7 +178,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     }
 
     /// Puts the session back in a message of its own.
-    async fn restore(&mut self) -> Result<(), RunFailure> {
+    pub(super) async fn restore(&mut self) -> Result<(), RunFailure> {
         if self.reset.is_empty() {
             return Ok(());
         }
@@ -223,7 +217,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         stopped
     }
 
-    async fn copy(&mut self, statement: &Statement) -> Result<(), EngineError> {
+    pub(super) async fn copy(&mut self, statement: &Statement) -> Result<(), EngineError> {
         let text = &self.script.text[statement.range()];
         let StatementClass::CopyFromStdin { data } = &statement.class else {
             return Ok(());
@@ -282,75 +276,6 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         })
     }
 
-    /// Statement by statement, outside a transaction.
-    async fn bare(&mut self) -> Result<(), RunFailure> {
-        let script = self.script;
-        self.restore().await?;
-        self.check_lock().await?;
-        let started = Instant::now();
-        for (index, statement) in script.statements.iter().enumerate() {
-            self.stop.check(Some(script.path))?;
-            let text = &script.text[statement.range()];
-            let done = match statement.class {
-                StatementClass::CopyFromStdin { .. } => self.copy(statement).await,
-                _ => self
-                    .session
-                    .execute(text)
-                    .await
-                    .map(|done| self.rows += done.rows),
-            };
-            self.tell_notices().await;
-            if let Err(error) = done {
-                return Err(self.fail_bare(&error, statement, started).await);
-            }
-            self.progress(index).await;
-        }
-        self.close_bare(started).await
-    }
-
-    async fn close_bare(&mut self, started: Instant) -> Result<(), RunFailure> {
-        if self.session.in_transaction().await.unwrap_or(false) {
-            let _ = self.session.execute("ROLLBACK").await;
-            self.record_failure(&elapsed_ms(started)).await;
-            return Err(self.left_open());
-        }
-        self.seat.take_role(self.session).await?;
-        let row = self.row(true, &elapsed_ms(started));
-        self.session.execute(&row).await.map(drop).map_err(|error| {
-            if is_lost(&error) {
-                return RunFailure::Undetermined {
-                    file: self.script.path.to_owned(),
-                    message: chain(&error),
-                };
-            }
-            self.failure(&error, false, |_, _| Spot::Own(Own::HistoryRow))
-        })
-    }
-
-    async fn fail_bare(
-        &mut self,
-        error: &EngineError,
-        statement: &Statement,
-        started: Instant,
-    ) -> RunFailure {
-        if is_lost(error) {
-            return RunFailure::Undetermined {
-                file: self.script.path.to_owned(),
-                message: chain(error),
-            };
-        }
-        if self.session.in_transaction().await.unwrap_or(false) {
-            let _ = self.session.execute("ROLLBACK").await;
-        }
-        self.record_failure(&elapsed_ms(started)).await;
-        self.failure(error, false, |this, words| {
-            if matches!(statement.class, StatementClass::CopyFromStdin { .. }) {
-                return this.copy_spot(statement, words);
-            }
-            in_statement(this.script, statement, words)
-        })
-    }
-
     pub(super) fn left_open(&self) -> RunFailure {
         RunFailure::Statement(Box::new(StatementFailure {
             message: "the script ends inside a transaction that it began".to_owned(),
@@ -387,7 +312,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
     }
 
     /// The server says which line of the data it did not like.
-    fn copy_spot(&self, statement: &Statement, words: &StatementError) -> Spot {
+    pub(super) fn copy_spot(&self, statement: &Statement, words: &StatementError) -> Spot {
         let StatementClass::CopyFromStdin { data } = &statement.class else {
             return Spot::At(statement.start);
         };

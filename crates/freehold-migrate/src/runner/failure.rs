@@ -29,7 +29,8 @@ pub enum RunFailure {
     /// The connection broke before the script's commit was sent: nothing of it was kept.
     ConnectionLost { file: String, message: String },
     /// The connection broke while the commit was under way, or in a script outside a transaction.
-    /// Nobody knows whether it happened; the next run reads it from the history.
+    /// Nobody knows whether it happened; the next run reads it from the history, where a script outside
+    /// a transaction stands as failed until it has ended.
     Undetermined { file: String, message: String },
     /// The server answered something to one of the runner's own statements that stops it.
     Server { doing: String, message: String },
@@ -74,10 +75,13 @@ impl RunFailure {
         match self {
             Self::Locked { .. } | Self::ConnectionLost { .. } | Self::Undetermined { .. } => true,
             Self::Connect { retryable, .. } => *retryable,
-            Self::Statement(failure) => matches!(
-                failure.sqlstate.as_deref(),
-                Some("40P01" | "40001" | "55P03" | "57014" | "53300" | "53200")
-            ),
+            Self::Statement(failure) => {
+                failure.rolled_back
+                    && matches!(
+                        failure.sqlstate.as_deref(),
+                        Some("40P01" | "40001" | "55P03" | "57014" | "53300" | "53200")
+                    )
+            }
             Self::Refused { .. }
             | Self::Cancelled { .. }
             | Self::Server { .. }

@@ -42,9 +42,8 @@ pub struct Script<'a> {
 pub enum Mode {
     /// In one transaction together with its history row, opened with these words.
     Transaction { opening: String },
-    /// Statement by statement, and what ran stays. PostgreSQL's history row is written afterwards;
-    /// in other dialects it is written first as failed and corrected afterwards, so that a runner
-    /// that dies in between leaves a trace.
+    /// Statement by statement, and what ran stays. The history row is written first, as failed, and
+    /// corrected afterwards, so that a runner that dies in between leaves a trace.
     Bare,
 }
 

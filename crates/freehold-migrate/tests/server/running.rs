@@ -294,7 +294,7 @@ async fn repeatable_migrations_run_again_when_they_have_changed() {
 }
 
 #[tokio::test]
-async fn scripts_outside_a_transaction_are_recorded_afterwards() {
+async fn scripts_outside_a_transaction_are_recorded_with_their_outcome() {
     let server = Server::start();
     let database = Database::create(&server);
     let files = [

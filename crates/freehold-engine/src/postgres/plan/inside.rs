@@ -13,7 +13,7 @@ use super::{
     rights::{self, Judge, Rights, right},
 };
 use crate::postgres::{
-    inside::{Group, Inside, ObjectKind, Schema},
+    inside::{Defaults, Group, Inside, ObjectKind, Schema},
     observe::{Grant, Observed},
     quote::Identifier,
 };
@@ -21,6 +21,7 @@ use crate::postgres::{
 pub(super) fn inside(goal: &Goal<'_>, seen: &Observed, within: &Inside, actions: &mut Vec<Action>) {
     let plan = Plan { goal, seen, within };
     plan.owners(actions);
+    plan.last_schema(actions);
     plan.extensions(actions);
     plan.reassignments(actions);
     plan.defaults(actions);
@@ -124,6 +125,17 @@ impl Plan<'_> {
                 let count = format!("{} more objects", group.names.len() - 20);
                 actions.push(foreign_owner(&count, &name, &group.owner));
             }
+        }
+    }
+
+    /// A database without any schema is good for nothing: no migration finds a place, no extension
+    /// either. `DROP OWNED BY` leaves one behind. A manifest that names schemas may do without `public`.
+    fn last_schema(&self, actions: &mut Vec<Action>) {
+        let exists = |schema: &Schema| schema.name == "public";
+        if self.goal.desired.schemas.is_empty() && !self.within.schemas.iter().any(exists) {
+            actions.push(Action::CreateSchema {
+                schema: "public".to_owned(),
+            });
         }
     }
 
@@ -237,7 +249,7 @@ impl Plan<'_> {
                 kind: defaults.kind,
             };
             let mut expected = Rights::new();
-            if global {
+            if global && matches!(defaults.kind, 'T' | 'f') {
                 // Types are usable and routines executable by everybody unless somebody decides
                 // otherwise, and an entry repeats that.
                 for grant in defaults.acl.iter().filter(|grant| grant.to.is_none()) {
@@ -247,8 +259,18 @@ impl Plan<'_> {
                         .insert(grant.privilege.clone());
                 }
             }
+            let mut differences = Vec::new();
+            self.compare(
+                &on,
+                &defaults.role,
+                &expected,
+                &defaults.acl,
+                &mut differences,
+            );
             if of_owner {
-                self.compare(&on, &defaults.role, &expected, &defaults.acl, actions);
+                actions.append(&mut differences);
+            } else if !differences.is_empty() {
+                actions.push(foreign_defaults(defaults));
             }
         }
     }
@@ -451,6 +473,30 @@ fn out_of_reach(schema: &Schema) -> Action {
             schema.name,
             schema.owner,
             Identifier::from_catalog(&schema.name)
+        ),
+    }
+}
+
+/// Another role's rule for what it is still to make. What it makes belongs to it, so nothing of ours
+/// is opened by it; but somebody has made it, and should know that it is seen.
+fn foreign_defaults(defaults: &Defaults) -> Action {
+    let within = defaults
+        .schema
+        .as_ref()
+        .map(|schema| format!(" in the schema {schema:?}"))
+        .unwrap_or_default();
+    Action::Report {
+        key: format!(
+            "defaults.foreign:{}:{}:{}",
+            defaults.role,
+            defaults.schema.as_deref().unwrap_or_default(),
+            defaults.kind
+        ),
+        message: format!(
+            "The role {:?} has default privileges of its own{within}, which Freehold does not manage; \
+             ALTER DEFAULT PRIVILEGES FOR ROLE {} … REVOKE … takes them back.",
+            defaults.role,
+            Identifier::from_catalog(&defaults.role)
         ),
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn classify(text: &str, start: usize, end: usize) -> StatementClass {
     } else {
         transaction_control(first, &mut words.clone())
             .or_else(|| session_statement(first, &mut words.clone()))
+            .or_else(|| reindexing(first, text, start, end))
             .or_else(|| non_transactional(first, &words.collect::<Vec<_>>()))
     };
     class.unwrap_or(StatementClass::Ordinary)
@@ -128,6 +129,28 @@ fn encoding(value: &str) -> StatementClass {
             advice: "Remove the setting; if the file is not UTF-8, convert it.",
         },
     }
+}
+
+/// `REINDEX (CONCURRENTLY) …`: an option in parentheses, unless it is switched off.
+fn reindexing(first: &str, text: &str, start: usize, end: usize) -> Option<StatementClass> {
+    if !first.eq_ignore_ascii_case("reindex") {
+        return None;
+    }
+    let mut lexer = Lexer::new(&text[..end], start);
+    let mut tokens = std::iter::from_fn(|| lexer.next_token().ok().flatten());
+    tokens.find(|token| token.kind == TokenKind::Sign(b'('))?;
+    let options: Vec<&str> = tokens
+        .take_while(|token| token.kind != TokenKind::Sign(b')'))
+        .map(|token| &text[token.start..token.end])
+        .collect();
+    let at = options
+        .iter()
+        .position(|word| word.eq_ignore_ascii_case("concurrently"))?;
+    let is_off = options.get(at + 1).is_some_and(|value| {
+        let value = value.trim_matches('\'').to_ascii_lowercase();
+        ["false", "off", "0"].contains(&value.as_str())
+    });
+    (!is_off).then(|| non("REINDEX … CONCURRENTLY", false))
 }
 
 fn non_transactional(first: &str, rest: &[&str]) -> Option<StatementClass> {
