@@ -33,6 +33,8 @@ pub enum BindingTarget {
     /// MariaDB, which speaks this protocol.
     Mysql(ServerBinding),
     Sqlite(FileBinding),
+    /// Redis and Valkey: `database` is what keys and channels begin with, before a colon.
+    Redis(ServerBinding),
 }
 
 /// A database on a server.
@@ -68,7 +70,7 @@ impl BindingTarget {
     /// Absent for an engine without accounts.
     pub fn server(&self) -> Option<&ServerBinding> {
         match self {
-            Self::Postgresql(server) | Self::Mysql(server) => Some(server),
+            Self::Postgresql(server) | Self::Mysql(server) | Self::Redis(server) => Some(server),
             Self::Sqlite(_) => None,
         }
     }

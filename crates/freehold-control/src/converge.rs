@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Converged {
     pub(crate) differences: Vec<Difference>,
     pub(crate) finished_at: Timestamp,
+    /// By the survey, where there was one and it could tell.
+    pub(crate) size_bytes: Option<u64>,
 }
 
 /// How a pass begins on a database that was as declared when it was looked at last.
@@ -83,7 +85,8 @@ impl Control {
         let differences = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
             .await?;
-        let differences = with_begun(world, differences);
+        let mut differences = with_begun(world, differences);
+        differences.extend(oversize(world, &desired.name, acting.survey));
         let retired = &world.credentials.retired;
         if !retired.is_empty() && mode == ConvergeMode::Apply {
             let name = &desired.name;
@@ -94,6 +97,7 @@ impl Control {
         Ok(Converged {
             differences,
             finished_at: self.clock.now(),
+            size_bytes: size_of(&desired.name, acting.survey),
         })
     }
 
@@ -116,13 +120,15 @@ impl Control {
         let desired = self.desired(world, LoginState::Disabled)?;
         let fence = self.fence(acting.epoch, acting.actor);
         let (mode, engine) = (ConvergeMode::Observe, &connected.engine);
-        let found = engine
+        let mut found = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
             .await?;
+        found.extend(oversize(world, &desired.name, acting.survey));
         if found.is_empty() && world.credentials.retired.is_empty() {
             return Ok(Beginning::Agrees(Converged {
                 differences: Vec::new(),
                 finished_at: self.clock.now(),
+                size_bytes: size_of(&desired.name, acting.survey),
             }));
         }
         let known = status.map_or(&[][..], |status| &status.drift);
@@ -218,6 +224,28 @@ impl Control {
         entry.details = serde_json::json!({ "differences": repaired });
         vec![self.journal.write(&entry)]
     }
+}
+
+/// What the database takes on the server.
+fn size_of(name: &str, survey: Option<&Survey>) -> Option<u64> {
+    let mut surveyed = survey?.databases.iter();
+    surveyed.find(|found| found.name == name)?.size_bytes
+}
+
+/// Nothing keeps a database from growing beyond what it was promised, so it is told. The message names no
+/// size: it would be another one with every look.
+fn oversize(world: &World, name: &str, survey: Option<&Survey>) -> Option<Difference> {
+    let placement = world.database.status.as_ref()?.placement.as_ref()?;
+    let promised = placement.load.storage_mib;
+    let size = size_of(name, survey)?;
+    let beyond = promised > 0 && size > promised.saturating_mul(1024 * 1024);
+    beyond.then(|| Difference {
+        key: format!("database.size:{name}"),
+        message: format!(
+            "The database takes more than the {promised} MiB that it was promised (`load.storageMib`)."
+        ),
+        repaired: false,
+    })
 }
 
 /// The reason of `Drifted` from before the first effect of a repair until its outcome is saved.
@@ -358,6 +386,7 @@ fn set_database_status(
         Ok(converged) => {
             status.observed_generation = generation;
             status.checked_at = Some(converged.finished_at);
+            status.size_bytes = converged.size_bytes.or(status.size_bytes);
             // What a first application or a change of the declaration brings about is no drift.
             status.drift = converged
                 .differences
@@ -479,6 +508,8 @@ fn worth_saving(before: &Database, after: &Database, interval: std::time::Durati
     let strip = |database: &Database| {
         let mut status: DatabaseStatus = database.status.clone().unwrap_or_default();
         status.checked_at = None;
+        // It moves all the time: it is saved when something else changed, or now and then.
+        status.size_bytes = None;
         status
     };
     if strip(before) != strip(after) {

@@ -310,7 +310,8 @@ impl Server {
         settings
     }
 
-    /// Configuration and accounts as at the beginning.
+    /// Configuration and accounts as at the beginning. The account `default` is off and has all rights:
+    /// the server runs its append-only file as that account.
     fn write_configuration(&self) {
         let data = self.data_dir();
         let mut text = String::new();
@@ -319,7 +320,7 @@ impl Server {
             writeln!(text, "{name} {value}").expect("a string takes any text");
         }
         let accounts = format!(
-            "user default off\nuser {ADMIN} on >{} ~* &* +@all\n",
+            "user default off ~* &* +@all\nuser {ADMIN} on >{} ~* &* +@all\n",
             self.password
         );
         match self.builder.accounts {

@@ -11,6 +11,7 @@ mod directory;
 mod escape;
 mod mysql;
 mod postgres;
+mod redis;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -40,12 +41,14 @@ pub enum Inexpressible {
 pub trait Forms {
     /// The keys of servicebinding.io (`type`, `provider`, `uri`; for a server `host`, `port`,
     /// `username`, `password`, `certificates`), `database` as Spring reads it, and the aliases that
-    /// others use: `dbname`, `user`, `jdbc-url`, `jdbc-uri`, `pgpass`, `ca.crt`.
+    /// others use: `dbname`, `user`, `jdbc-url`, `jdbc-uri`, `pgpass`, `ca.crt`; for Redis `url`, `ssl` and
+    /// `key-prefix`.
     ///
     /// `certificates` and `ca.crt` are there when there is a CA, `pgpass` when it can be expressed.
     fn keys(&self) -> BTreeMap<&'static str, Secret>;
 
-    /// `DATABASE_URL`, `JDBC_DATABASE_URL`, and the variables that the engine's own client reads.
+    /// `DATABASE_URL`, `JDBC_DATABASE_URL`, and the variables that the engine's own client reads. Redis,
+    /// which programs use beside a database, has `REDIS_URL` and the like instead.
     ///
     /// With a prefix each name begins with it, in upper case and with `_` for what may not stand in
     /// a name: `orders-v2` gives `ORDERS_V2_DATABASE_URL`. `ca_path` is where the program finds
@@ -94,6 +97,7 @@ impl Forms for BindingTarget {
             Self::Postgresql(server) => postgres::keys(server),
             Self::Mysql(server) => mysql::keys(server),
             Self::Sqlite(file) => sqlite::keys(file),
+            Self::Redis(server) => redis::keys(server),
         }
     }
 
@@ -102,6 +106,7 @@ impl Forms for BindingTarget {
             Self::Postgresql(server) => postgres::environment(server, ca_path),
             Self::Mysql(server) => mysql::environment(server, ca_path),
             Self::Sqlite(file) => sqlite::environment(file),
+            Self::Redis(server) => redis::environment(server, ca_path),
         };
         variables
             .into_iter()
@@ -112,7 +117,7 @@ impl Forms for BindingTarget {
     fn pgpass(&self) -> Result<Secret, Inexpressible> {
         match self {
             Self::Postgresql(server) => postgres::pgpass(server),
-            Self::Mysql(_) | Self::Sqlite(_) => Err(Inexpressible::Engine {
+            Self::Mysql(_) | Self::Sqlite(_) | Self::Redis(_) => Err(Inexpressible::Engine {
                 form: ".pgpass",
                 engine: "PostgreSQL",
             }),
@@ -122,7 +127,7 @@ impl Forms for BindingTarget {
     fn my_cnf(&self, ca_path: Option<&str>) -> Result<Secret, Inexpressible> {
         match self {
             Self::Mysql(server) => mysql::my_cnf(server, ca_path),
-            Self::Postgresql(_) | Self::Sqlite(_) => Err(Inexpressible::Engine {
+            Self::Postgresql(_) | Self::Sqlite(_) | Self::Redis(_) => Err(Inexpressible::Engine {
                 form: "my.cnf",
                 engine: "MariaDB",
             }),

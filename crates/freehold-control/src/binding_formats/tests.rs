@@ -407,6 +407,28 @@ proptest! {
     }
 
     #[test]
+    fn redis_uris_give_back_what_went_in(credentials in any_credentials(), secured: bool) {
+        let sslmode = if secured { "verify-full" } else { "disable" };
+        let credentials = ServerBinding { sslmode: sslmode.to_owned(), ..credentials };
+        let keys = BindingTarget::Redis(credentials.clone()).keys();
+        let uri = keys["uri"].expose();
+        let scheme = if secured { "rediss://" } else { "redis://" };
+        let rest = uri.strip_prefix(scheme).unwrap();
+        let (user, address) = rest.split_once('@').unwrap();
+        let (username, password) = user.split_once(':').unwrap();
+        prop_assert_eq!(unpercent(username), &*credentials.username);
+        prop_assert_eq!(unpercent(password), credentials.password.expose());
+        let port = format!(":{}", credentials.port);
+        prop_assert!(address.ends_with(&port));
+        let prefix = format!("{}:", credentials.database);
+        prop_assert_eq!(keys["key-prefix"].expose(), &prefix);
+        let variables = BindingTarget::Redis(credentials.clone()).environment(None, None);
+        prop_assert_eq!(variables["REDIS_URL"].expose(), uri);
+        prop_assert_eq!(variables["REDIS_KEY_PREFIX"].expose(), &prefix);
+        prop_assert_eq!(&variables["REDISCLI_AUTH"], &credentials.password);
+    }
+
+    #[test]
     fn a_files_uri_gives_back_its_path(path in hostile(), read_only: bool) {
         let file = FileBinding { path: format!("/srv/{path}"), read_only };
         let uri = BindingTarget::Sqlite(file.clone()).keys()["uri"].expose().to_owned();

@@ -12,6 +12,7 @@ use freehold_engine::{
     ConnectTarget, EngineError, EngineHandle, Fault, Tls,
     mariadb::MariadbEngine,
     postgres::{LocalServer, PostgresEngine},
+    redis::RedisEngine,
     sqlite::SqliteEngine,
 };
 use freehold_model::{
@@ -158,6 +159,10 @@ impl Engines {
                 let server = self.server(instance, external, 3306, "").await?;
                 Ok(Connected::mariadb(server))
             }
+            ("redis", Some(external), _) => {
+                let server = self.server(instance, external, 6379, "").await?;
+                Ok(self.redis(server))
+            }
             ("sqlite", None, Some(_)) => self.folder(uid),
             (engine, ..) => {
                 let what = format!("drive a {engine} instance of this form");
@@ -212,6 +217,14 @@ impl Engines {
                 connect_timeout: CONNECT_TIMEOUT,
             },
         })
+    }
+
+    fn redis(&self, server: Server) -> Connected {
+        let engine = RedisEngine::new(server.admin.clone(), self.entropy.clone());
+        Connected {
+            engine: EngineHandle::new(engine),
+            reach: Reach::Redis(server),
+        }
     }
 
     async fn local_postgres(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
@@ -309,6 +322,7 @@ mod tests {
             EngineHandle::new(PostgresEngine::new(nowhere())),
             EngineHandle::new(MariadbEngine::new(nowhere())),
             EngineHandle::new(SqliteEngine::new("/nowhere", Arc::new(SystemEntropy))),
+            EngineHandle::new(RedisEngine::new(nowhere(), Arc::new(SystemEntropy))),
         ];
         let mut known = Vec::new();
         for engine in &engines {
@@ -318,6 +332,7 @@ mod tests {
                 schemas,
                 extensions,
                 table_grants,
+                migrations,
                 firm_limits,
                 ..
             } = *engine.capabilities();
@@ -327,9 +342,10 @@ mod tests {
                     profile.accounts,
                     profile.schemas,
                     profile.extensions,
-                    profile.table_grants
+                    profile.table_grants,
+                    profile.migrations
                 ),
-                (logins, schemas, extensions, table_grants),
+                (logins, schemas, extensions, table_grants, migrations),
                 "{engine}"
             );
             for limit in firm_limits {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use freehold_api::{BindingTarget, FileBinding, ServerBinding};
-use freehold_engine::{ConnectTarget, sqlite::SqliteEngine};
+use freehold_engine::{ConnectTarget, EngineError, Fault, sqlite::SqliteEngine};
 use freehold_migrate::runner_process::RunnerTarget;
 use freehold_model::{
     Secret,
@@ -27,6 +27,8 @@ pub(crate) enum Reach {
     Mariadb(Server),
     /// A folder with a file for each database.
     Sqlite(PathBuf),
+    /// A server with a prefix of keys for each database.
+    Redis(Server),
 }
 
 /// A server with accounts.
@@ -46,7 +48,9 @@ impl Reach {
     /// What an instance's status shows: `host:port`, or the folder.
     pub(crate) fn address(&self) -> String {
         match self {
-            Self::Postgres(server) | Self::Mariadb(server) => server.address(),
+            Self::Postgres(server) | Self::Mariadb(server) | Self::Redis(server) => {
+                server.address()
+            }
             Self::Sqlite(directory) => directory.display().to_string(),
         }
     }
@@ -65,6 +69,7 @@ impl Reach {
                 path: text(&SqliteEngine::file_of(directory, name)?)?,
                 read_only: level == AccessLevel::ReadOnly,
             }),
+            Self::Redis(server) => BindingTarget::Redis(server.binding(name, credential)),
         })
     }
 
@@ -82,6 +87,11 @@ impl Reach {
             Self::Mariadb(server) => RunnerTarget::mariadb(&server.migrator(name, login, password)),
             Self::Sqlite(directory) => {
                 RunnerTarget::sqlite(SqliteEngine::file_of(directory, name)?)
+            }
+            Self::Redis(_) => {
+                let what = "run migrations: there is no schema to change".to_owned();
+                let doing = format!("migrate {name:?}");
+                return Err(EngineError::new(Fault::Unsupported { what }, doing).into());
             }
         })
     }

@@ -2,7 +2,10 @@
 
 use freehold_api::{MigrateRequest, MigrationEntry, MigrationList, MigrationRow, OperationStarted};
 use freehold_migrate::{Bundle, HistoryRow, Migrations, PlanOptions, StatusEntry, plan};
-use freehold_model::{BundleDigest, Code, Error, ResourceKey, Result, kinds::Database};
+use freehold_model::{
+    BundleDigest, Code, Error, ResourceKey, Result,
+    kinds::{Class, Database, EngineProfile},
+};
 use freehold_store::Batch;
 use freehold_workflow::NewOperation;
 
@@ -12,7 +15,7 @@ use crate::{
     operations::{HISTORIES, Migrate, MigrateState, RecordedHistory},
     records::{own_collection, store_error, uid_key},
     start::Control,
-    world::owner,
+    world::{class_key, owner},
 };
 
 impl Control {
@@ -58,6 +61,7 @@ impl Control {
             )
             .hint("`freehold describe database` shows what it waits for."));
         }
+        self.has_a_schema(&database).await?;
         self.bundle_exists(&request.bundle).await?;
         let operation = Migrate {
             control: self.clone(),
@@ -83,6 +87,22 @@ impl Control {
         Ok(OperationStarted {
             operation: submitted.id,
         })
+    }
+
+    /// Refuses what no script can change, before anything is opened for one.
+    async fn has_a_schema(&self, database: &Database) -> Result<()> {
+        let environment = owner(database)?.environment;
+        let key = class_key(environment, &database.spec.class);
+        let class: Class = self.records.expect(&key).await?;
+        let engine = class.spec.engine.as_str();
+        if EngineProfile::of(engine).is_none_or(|profile| profile.migrations) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is of {engine}, which has no schema: there is nothing to migrate",
+            database.key()
+        );
+        Err(Error::invalid(message))
     }
 
     /// The scripts of a bundle (of the last run, when none is named) against the history as the last

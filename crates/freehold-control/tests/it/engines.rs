@@ -3,8 +3,11 @@
 
 use freehold_api::{BindingTarget, ServerBinding};
 use freehold_migrate::Dialect;
-use freehold_model::{Code, Kind, OperationId, kinds::OperationPhase};
-use freehold_testing::mariadb::{Login, Server, sql_as};
+use freehold_model::{Code, Kind, OperationId, ResourceKey, kinds::OperationPhase};
+use freehold_testing::{
+    mariadb::{Login, Server, sql_as},
+    redis,
+};
 
 use crate::plant::{Plant, eventually, is_condition, key, within};
 
@@ -224,6 +227,148 @@ async fn mariadb_takes_the_same_path_and_keeps_readers_from_writing() {
         as_login(&api, read).expect("a row").trim(),
         "kept; as it is"
     );
+    plant.stop().await;
+}
+
+/// A server of Redis with the database `notes` on it.
+async fn on_redis(more: &str) -> (Plant, redis::Server) {
+    let plant = Plant::start().await;
+    let server = redis::Server::start();
+    let admin = server.admin_login();
+    let password = plant.directory.path().join("redis-password");
+    std::fs::write(&password, &admin.password).expect("a file in a temporary directory");
+    let instance = format!(
+        "  external:\n    host: {}\n    port: {}\n    username: {}\n    password: 'file:{}'\n    tls: disable",
+        server.host(),
+        server.port(),
+        admin.name,
+        password.display(),
+    );
+    plant.apply(&manifests("redis", &instance, more)).await;
+    plant.ready(&key(Kind::Instance, None, "redis-1")).await;
+    plant.apply(NOTES).await;
+    plant.ready(&notes()).await;
+    for access in ["notes-api", "notes-report"] {
+        plant.ready(&key(Kind::Access, Some("shop"), access)).await;
+    }
+    (plant, server)
+}
+
+fn notes() -> ResourceKey {
+    key(Kind::Database, Some("shop"), "notes")
+}
+
+/// Gives a command as the program that a binding is for.
+fn on(binding: &ServerBinding, words: &[&str]) -> Result<String, String> {
+    let login = redis::Login {
+        name: binding.username.clone(),
+        password: binding.password.expose().to_owned(),
+    };
+    redis::run_as(binding.port, &login, words)
+}
+
+/// There is nothing to migrate, and everything else is as elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_takes_the_same_path_and_confines_programs_to_their_prefix() {
+    let (plant, _server) = on_redis("").await;
+    let BindingTarget::Redis(api) = plant.target("shop", "notes-api").await else {
+        panic!("a server of Redis");
+    };
+    let report = plant.binding("shop", "notes-report").await;
+    let note = format!("{}:note", api.database);
+    on(&api, &["SET", &note, "kept"]).expect("a writer writes");
+    on(&api, &["SET", "elsewhere", "x"]).expect_err("and only within its prefix");
+    assert_eq!(on(&report, &["GET", &note]).as_deref(), Ok("kept"));
+    on(&report, &["SET", &note, "x"]).expect_err("a reader writes nothing");
+
+    let files = freehold_migrate::Bundle::from_files(SCRIPTS.iter().copied()).expect("a bundle");
+    let digest = files.digest().clone();
+    let stored = plant
+        .control
+        .bundle_put(&plant.admin, &digest, files.to_archive());
+    stored.await.expect("accepted");
+    let asked = freehold_api::MigrateRequest {
+        bundle: digest,
+        reason: String::new(),
+    };
+    let refused = plant
+        .control
+        .migration_submit(&plant.admin, &notes(), asked)
+        .await
+        .expect_err("there is nothing to migrate");
+    assert!(refused.message.contains("no schema"), "{}", refused.message);
+
+    quarantined(&plant).await;
+    on(&api, &["GET", &note]).expect_err("a quarantined database lets nobody in");
+    let undeleted = plant
+        .control
+        .database_undelete(&plant.admin, &notes())
+        .await;
+    undeleted.expect("accepted");
+    plant.ready(&notes()).await;
+    assert_eq!(on(&api, &["GET", &note]).as_deref(), Ok("kept"));
+    plant.stop().await;
+}
+
+/// Rights given by hand are drift, and so are accounts that a restart has lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_on_redis_are_made_again_and_a_large_database_is_told_of() {
+    let (plant, server) = on_redis(", load: {storageMib: 1}").await;
+    let api = plant.binding("shop", "notes-api").await;
+    let report = plant.binding("shop", "notes-report").await;
+    let note = format!("{}:note", api.database);
+    on(&api, &["SET", &note, "kept"]).expect("a writer writes");
+    server.run(&["ACL", "SETUSER", &report.username, "~*"]);
+    eventually("the right is taken back", || async {
+        on(&report, &["GET", "elsewhere"]).is_err()
+    })
+    .await;
+    server.restart_without_accounts();
+    on(&api, &["GET", &note]).expect_err("its account is lost");
+    eventually("the account is there again", || async {
+        on(&api, &["GET", &note]).as_deref() == Ok("kept")
+    })
+    .await;
+    let large = format!("{}:large", api.database);
+    on(&api, &["SETRANGE", &large, "3000000", "x"]).expect("nothing keeps it from that");
+    plant
+        .until(&notes(), "larger than it was promised", |found| {
+            let size = found
+                .status
+                .as_ref()
+                .and_then(|status| status["sizeBytes"].as_u64());
+            is_condition(found, "Drifted", "True") && size.is_some_and(|size| size > 3_000_000)
+        })
+        .await;
+    plant.stop().await;
+}
+
+/// The keys of the registry are gone with everybody's, and nothing is taken over for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn flushall_on_redis_is_told_and_put_right() {
+    let (plant, server) = on_redis("").await;
+    server.run(&["FLUSHALL"]);
+    plant
+        .until(&notes(), "its loss told of and put right", |found| {
+            let status = found.status.as_ref();
+            let conditions = status.map(|status| status["conditions"].to_string());
+            conditions.is_some_and(|text| text.contains("FLUSHALL"))
+        })
+        .await;
+    eventually("the registry is there again", || async {
+        server.run(&["EXISTS", "freehold:server"]) == "1"
+    })
+    .await;
+    plant.ready(&key(Kind::Instance, None, "redis-1")).await;
+    // Without accounts as well there is nothing that says whose it was: that is for a person.
+    server.run(&["FLUSHALL"]);
+    server.restart_without_accounts();
+    plant
+        .until(&notes(), "not ready", |found| {
+            is_condition(found, "Ready", "False")
+        })
+        .await;
+    assert_eq!(server.run(&["ACL", "USERS"]), "admin\ndefault");
     plant.stop().await;
 }
 

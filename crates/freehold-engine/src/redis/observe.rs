@@ -24,7 +24,7 @@ pub(super) struct User {
     pub(super) open_to_all: bool,
     /// Hashes, in hexadecimal.
     pub(super) passwords: BTreeSet<String>,
-    /// As the server writes them.
+    /// As the server writes them, in order of their letters: its own order changes while it runs.
     pub(super) commands: String,
     /// Patterns with what they allow, e.g. `%R~shop:*`.
     pub(super) keys: Vec<String>,
@@ -53,7 +53,7 @@ impl User {
             enabled: has("on"),
             open_to_all: has("nopass"),
             passwords: reply::texts(facts.get("passwords")?).into_iter().collect(),
-            commands: text(&facts, "commands"),
+            commands: sorted(&text(&facts, "commands")),
             keys: patterns(&facts, "keys"),
             channels: patterns(&facts, "channels"),
             selectors: selectors
@@ -61,7 +61,7 @@ impl User {
                 .map(|selector| {
                     let facts = reply::map(selector);
                     Selector {
-                        commands: text(&facts, "commands"),
+                        commands: sorted(&text(&facts, "commands")),
                         keys: patterns(&facts, "keys"),
                         channels: patterns(&facts, "channels"),
                     }
@@ -100,6 +100,9 @@ impl User {
             if ends {
                 user.selectors.extend(inner.take());
             }
+        }
+        for selector in user.selectors.iter_mut().chain([&mut root]) {
+            selector.commands = sorted(&selector.commands);
         }
         (user.commands, user.keys, user.channels) = (root.commands, root.keys, root.channels);
         Some((name, user))
@@ -143,6 +146,13 @@ fn text(facts: &BTreeMap<String, &Value>, name: &str) -> String {
         .get(name)
         .and_then(|value| reply::text(value))
         .unwrap_or_default()
+}
+
+/// Each command stands once in what the server writes, so nothing is lost with the order.
+fn sorted(commands: &str) -> String {
+    let mut words: Vec<&str> = commands.split_whitespace().collect();
+    words.sort_unstable();
+    words.join(" ")
 }
 
 fn patterns(facts: &BTreeMap<String, &Value>, name: &str) -> Vec<String> {
@@ -255,7 +265,7 @@ mod tests {
         );
         let (name, user) = User::parse(&line).expect("a line");
         assert_eq!((name.as_str(), user.enabled), ("shop_a", true));
-        assert_eq!(user.commands, "-@all +get");
+        assert_eq!(user.commands, "+get -@all");
         assert_eq!((user.keys.len(), user.channels.len()), (1, 1));
         assert!(user.is_owned_by(uid.parse().expect("a uid")), "{user:?}");
         let (_, other) = User::parse("user x off nopass ~a(b) -@all").expect("a line");

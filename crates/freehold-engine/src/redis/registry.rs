@@ -173,6 +173,23 @@ pub(super) async fn index(admin: &mut Connection) -> Result<Vec<DatabaseName>> {
         .collect())
 }
 
+/// Puts a name into the index. Before its row is there it says nothing.
+///
+/// It is no part of the transaction that takes the name, which then writes one key alone: Redis 7.0 loses
+/// transactions of its append-only file at a restart when the account `default` lacks rights, and keeps
+/// single commands (see `inspect`).
+pub(super) async fn enlist(admin: &mut Connection, name: &DatabaseName) -> Result<()> {
+    let doing = format!("list {:?} in the registry", name.as_str());
+    let replies = admin.change(&[list(name)], &doing).await?;
+    replies
+        .first()
+        .map_or(Ok(()), |reply| refuse(reply, &doing).map(|_| ()))
+}
+
+fn list(name: &DatabaseName) -> Cmd {
+    command(&["SADD", INDEX, name.as_str()])
+}
+
 /// The rows of many names.
 pub(super) async fn rows(
     admin: &mut Connection,
@@ -368,10 +385,10 @@ fn writing(claim: &Claim, found: &Found, deed: &mut Deed) -> Vec<Cmd> {
     }
     let unsaved = if deed.row.unsaved { "1" } else { "0" };
     row.extend(words(&["unsaved", unsaved]));
-    let mut commands = vec![
-        command(&row),
-        command(&["SADD", INDEX, claim.name.as_str()]),
-    ];
+    let mut commands = vec![command(&row)];
+    if found.row.is_none() {
+        commands.push(list(&claim.name));
+    }
     if found.home.is_none() {
         let Home { id, place } = &deed.home;
         commands.push(command(&["HSET", SERVER, "id", id, "place", place]));

@@ -41,6 +41,12 @@ pub(super) async fn reserve(
         look: Vec::new(),
     };
     gate.before(&doing).await?;
+    let in_place = home
+        .as_ref()
+        .is_some_and(|home| home.identity(&place).0 == home.id);
+    if under.free && in_place {
+        registry::enlist(&mut admin, &claim.name).await?;
+    }
     registry::transact(&mut admin, &subject, |found, _| {
         let home = found.home().or(home.as_ref()).cloned();
         let home = home.ok_or_else(|| registry::missing(&doing))?;
@@ -62,6 +68,8 @@ pub(super) async fn reserve(
 /// What is under a name that is not ours yet.
 #[derive(Debug, Default)]
 struct Under {
+    /// Nobody has it, or somebody who gave it up.
+    free: bool,
     keys: bool,
     /// Whose accounts.
     owner: Option<Uid>,
@@ -87,6 +95,7 @@ async fn look_under(admin: &mut Connection, claim: &Claim) -> Result<Under> {
         }
     };
     Ok(Under {
+        free,
         keys: keys_exist(admin, &claim.name).await?,
         owner,
     })

@@ -74,23 +74,22 @@ pub(super) async fn survey(engine: &RedisEngine) -> Result<Survey> {
     let identity = surveyed.home.identity(&admin.server.place);
     admin.keep();
     let connections = surveyed.connections();
-    let databases = names.iter().map(|name| {
+    // A name without a row is about to be taken.
+    let databases = names.iter().filter_map(|name| {
         let found = surveyed.found(name);
-        let row = found.row();
-        let owner = row.map(|row| row.stamp.uid);
-        SurveyedDatabase {
+        let row = found.row()?;
+        let owner = row.stamp.uid;
+        Some(SurveyedDatabase {
             name: name.as_str().to_owned(),
             // A prefix belongs to nobody.
             owner: String::new(),
             size_bytes: sizes
                 .as_ref()
                 .map(|sizes| sizes.get(name.as_str()).copied().unwrap_or(0)),
-            connections: owner
-                .and_then(|owner| connections.get(&owner).copied())
-                .unwrap_or(0),
-            stamp: row.map(|row| row.stamp.clone()),
-            same_server: row.is_none_or(|row| row.server == identity),
-        }
+            connections: connections.get(&owner).copied().unwrap_or(0),
+            stamp: Some(row.stamp.clone()),
+            same_server: row.server == identity,
+        })
     });
     Ok(Survey {
         databases: databases.collect(),

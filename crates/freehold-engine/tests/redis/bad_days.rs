@@ -45,6 +45,19 @@ async fn a_server_restarted_without_its_accounts_gets_them_again() {
     ] {
         assert!(keys(&seen).contains(&key), "{seen:?}");
     }
+    let survey = world.engine.survey().await.expect("the rows are there");
+    let surveyed = world
+        .engine
+        .converge(
+            &shop,
+            ConvergeMode::Observe,
+            Some(&survey),
+            &fence(1),
+            &Gate::open(),
+        )
+        .await
+        .expect("the registry knows it");
+    assert_eq!(surveyed, seen);
     let found = world.apply(&shop, 1).await.expect("it is made again");
     assert!(found.iter().all(|found| found.repaired), "{found:?}");
     assert_eq!(
@@ -56,6 +69,46 @@ async fn a_server_restarted_without_its_accounts_gets_them_again() {
         .run_as("app_a", &["GET", "shop:k"])
         .expect("it is kept now");
     assert_eq!(world.observe(&shop, 1).await.expect("ours"), []);
+}
+
+/// Redis runs an append-only file as the account `default`: what that may not do is dropped in silence
+/// when the server starts, as far as it was a transaction.
+#[tokio::test]
+async fn a_default_account_without_rights_is_told_of_because_transactions_are_lost_at_a_restart() {
+    let world = World::start();
+    world.server.run(&["ACL", "SETUSER", "default", "reset"]);
+    world.server.run(&["ACL", "SAVE"]);
+    let missing = world.engine.inspect().await.expect("facts").missing_rights;
+    assert!(
+        missing.len() == 1 && missing[0].contains("ACL SETUSER default off"),
+        "{missing:?}"
+    );
+    let [shop, _] = neighbours();
+    world.provision(&shop).await;
+    let mut app = Session::open(&world.server, &credentials("app_a"));
+    for line in [
+        "MULTI",
+        "SET shop:a 1",
+        "SET shop:b 1",
+        "EXEC",
+        "SET shop:c 1",
+    ] {
+        app.say(line);
+    }
+    world.server.restart();
+    let kept = |key: &str| world.server.run(&["EXISTS", key]) == "1";
+    // When this fails, Redis has been mended, and the rule can go.
+    assert_eq!(
+        [kept("shop:a"), kept("shop:b"), kept("shop:c")],
+        [false, false, true]
+    );
+    // The registry bears it.
+    let survey = world.engine.survey().await.expect("the registry is there");
+    assert_eq!(survey.databases.len(), 1);
+    assert_eq!(world.apply(&shop, 1).await.expect("ours"), []);
+    world.server.restart_without_accounts();
+    let found = world.apply(&shop, 1).await.expect("the row is there");
+    assert!(found.iter().all(|found| found.repaired), "{found:?}");
 }
 
 /// The registry is among the keys; the accounts carry a copy of it.

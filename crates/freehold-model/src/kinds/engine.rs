@@ -19,6 +19,10 @@ pub struct EngineProfile {
     pub extensions: bool,
     /// Accesses may name single tables.
     pub table_grants: bool,
+    /// There is a schema, and scripts may change it.
+    pub migrations: bool,
+    /// A server can be asked whether it speaks TLS, so programs may be told to prefer it.
+    pub tls_by_choice: bool,
 }
 
 const PROFILES: &[EngineProfile] = &[
@@ -38,6 +42,8 @@ const PROFILES: &[EngineProfile] = &[
         schemas: true,
         extensions: true,
         table_grants: true,
+        migrations: true,
+        tls_by_choice: true,
     },
     EngineProfile {
         name: "mariadb",
@@ -49,6 +55,8 @@ const PROFILES: &[EngineProfile] = &[
         schemas: false,
         extensions: false,
         table_grants: true,
+        migrations: true,
+        tls_by_choice: true,
     },
     EngineProfile {
         name: "sqlite",
@@ -60,11 +68,26 @@ const PROFILES: &[EngineProfile] = &[
         schemas: false,
         extensions: false,
         table_grants: false,
+        migrations: true,
+        tls_by_choice: true,
+    },
+    EngineProfile {
+        name: "redis",
+        external: true,
+        local: false,
+        local_server: false,
+        accounts: true,
+        limits: &[],
+        schemas: false,
+        extensions: false,
+        table_grants: false,
+        migrations: false,
+        tls_by_choice: false,
     },
 ];
 
 /// The names of the engines that an instance or class may name.
-pub const ENGINES: &[&str] = &["postgres", "mariadb", "sqlite"];
+pub const ENGINES: &[&str] = &["postgres", "mariadb", "sqlite", "redis"];
 
 impl EngineProfile {
     pub fn of(engine: &str) -> Option<&'static Self> {

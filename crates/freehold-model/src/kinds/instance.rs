@@ -13,7 +13,7 @@ pub type Instance = Resource<InstanceSpec, InstanceStatus>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceSpec {
-    /// The engine's name: `postgres`, `mariadb` or `sqlite`.
+    /// The engine's name: `postgres`, `mariadb`, `sqlite` or `redis`.
     pub engine: Name,
     /// A server that the company already runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -162,6 +162,14 @@ fn instance_of(rules: &mut Rules, engine: &EngineProfile, spec: &Value) {
             rules.say(at, "engine", message);
         }
     }
+    let tls = spec.pointer("/external/tls").and_then(Value::as_str);
+    if !engine.tls_by_choice && tls == Some("prefer") {
+        let message = format!(
+            "a port of {name} speaks TLS or it does not, and programs have to know: write `verifyFull` or \
+             `disable`"
+        );
+        rules.say("/spec/external/tls", "engine", message);
+    }
     let database = spec.pointer("/external/adminDatabase");
     if engine.name != "postgres" && database.is_some_and(|value| !value.is_null()) {
         let message = format!("`adminDatabase` is PostgreSQL's: leave it out for {name}");

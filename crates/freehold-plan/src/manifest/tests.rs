@@ -320,6 +320,16 @@ fn the_rules_of_instances_classes_teams_and_accesses_are_said() {
             "leave it out for mariadb",
         ),
         (
+            "Instance",
+            "{engine: redis, external: {host: h, username: u, tls: prefer}}",
+            "write `verifyFull` or `disable`",
+        ),
+        (
+            "Class",
+            "{engine: redis, limits: {connections: 3}}",
+            "redis cannot hold the limit `connections`; it can hold none",
+        ),
+        (
             "Class",
             "{engine: sqlite, limits: {connections: 3}}",
             "sqlite cannot hold the limit `connections`; it can hold none",

@@ -13,7 +13,7 @@ use crate::{
 
 /// Open the engine's own client on a database, with a workload's credential
 ///
-/// That is psql for PostgreSQL, mariadb for MariaDB and sqlite3 for SQLite.
+/// That is psql for PostgreSQL, mariadb for MariaDB, sqlite3 for SQLite and redis-cli for Redis.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +34,7 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
         BindingTarget::Postgresql(_) => ("psql", "postgresql-client"),
         BindingTarget::Mysql(_) => ("mariadb", "mariadb-client"),
         BindingTarget::Sqlite(_) => ("sqlite3", "sqlite3"),
+        BindingTarget::Redis(_) => ("redis-cli", "redis-tools"),
     };
     let mut command = Command::new(program);
     command.args(own_arguments(&binding, ca.as_deref()));
@@ -75,5 +76,18 @@ fn own_arguments(binding: &BindingTarget, ca: Option<&Path>) -> Vec<OsString> {
             vec!["-readonly".into(), file.path.clone().into()]
         }
         BindingTarget::Sqlite(file) => vec![file.path.clone().into()],
+        BindingTarget::Redis(server) => {
+            let mut arguments: Vec<OsString> = ["-h", &server.host, "-p", &server.port.to_string()]
+                .map(Into::into)
+                .into();
+            arguments.extend(["--user", &server.username].map(Into::into));
+            if server.sslmode == "verify-full" {
+                arguments.extend(["--tls", "--sni", &server.host].map(Into::into));
+            }
+            if let Some(ca) = ca {
+                arguments.extend(["--cacert".into(), ca.into()]);
+            }
+            arguments
+        }
     }
 }

@@ -20,7 +20,8 @@ use crate::{
 /// Run a program with the credentials of its database
 ///
 /// The program gets DATABASE_URL and the variables of its database's own client in its environment:
-/// PGHOST, PGPASSWORD and their like for PostgreSQL, MYSQL_HOST and its like for MariaDB, SQLITE_PATH. It takes this command's place: it receives all signals itself, and its exit code
+/// PGHOST, PGPASSWORD and their like for PostgreSQL, MYSQL_HOST and its like for MariaDB, SQLITE_PATH;
+/// for Redis REDIS_URL, REDIS_KEY_PREFIX and their like. It takes this command's place: it receives all signals itself, and its exit code
 /// is the command's. Freehold's own token is not passed on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -86,6 +87,14 @@ const STALE: &[&str] = &[
     "MYSQL_PWD",
     "MYSQL_SSL_CA",
     "SQLITE_PATH",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "REDIS_KEY_PREFIX",
+    "REDIS_CA_CERT",
+    "REDISCLI_AUTH",
 ];
 
 pub(crate) fn set_environment(
