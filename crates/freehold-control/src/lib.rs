@@ -23,6 +23,7 @@ mod operations;
 mod options;
 mod reconcilers;
 mod records;
+mod refused_logins;
 pub mod secrets;
 mod start;
 pub mod tokens;

@@ -18,6 +18,7 @@ use crate::{
     options::Options,
     reconcilers,
     records::{Records, store_error},
+    refused_logins::RefusedLogins,
     secrets::Sealer,
     tokens::Tokens,
 };
@@ -37,6 +38,7 @@ pub struct Parts {
     pub(crate) credentials: Credentials,
     pub(crate) sealer: Sealer,
     pub(crate) tokens: Tokens,
+    pub(crate) refused_logins: RefusedLogins,
     pub(crate) identity: Identity,
     pub(crate) log: Log,
     pub(crate) operations: Operations,
@@ -105,6 +107,7 @@ impl Control {
                 sealer: sealer.clone(),
                 entropy: entropy.clone(),
             },
+            refused_logins: RefusedLogins::default(),
             tokens: Tokens::new(store.clone(), clock.clone(), entropy.clone()),
             log: Log::new(store.clone()),
             operations: Operations::new(store.clone(), clock.clone(), entropy.clone()),

@@ -3,15 +3,15 @@
 //! Each event's `id` is its sequence number, so a client that lost its connection says where it was
 //! (`Last-Event-ID`) and goes on from there. A comment every ten seconds keeps proxies from closing
 //! the stream; an `end` event carries the operation as it ended. A stream lives for a bounded time
-//! and holds one of a bounded number of places; a client that comes back proves itself again, which
-//! is when a revoked token stops working.
+//! and holds one of a bounded number of places. Its token is looked at again every few seconds, so a
+//! revoked one, or one whose subject has left the team, sees no more.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use freehold_api::OperationEvents;
 use freehold_control::Caller;
-use freehold_model::{OperationId, kinds::OperationPhase};
+use freehold_model::{OperationId, Result, kinds::OperationPhase};
 use futures::stream::{self, Stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -26,9 +26,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// However fast news comes, the store is asked no more often than this per stream.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
+/// A token that was revoked sees nothing more after at most this long.
+const PROVEN_FOR: Duration = Duration::from_secs(5);
+
 struct Following {
     app: App,
     caller: Caller,
+    /// When the caller was last known to be one.
+    proven_at: Instant,
     id: OperationId,
     after: u64,
     news: watch::Receiver<u64>,
@@ -56,6 +61,7 @@ pub(crate) async fn stream(
     let first = app.control.operation_events(&caller, id, after).await?;
     let mut following = Following {
         until: Instant::now() + app.limits.stream_lifetime,
+        proven_at: Instant::now(),
         _open: app.telemetry.stream_begins(),
         _place: place,
         queue: VecDeque::new(),
@@ -80,17 +86,11 @@ async fn next(mut following: Following) -> Option<(Result<Event, Infallible>, Fo
         if following.ended || !following.wait().await {
             return None;
         }
-        let (caller, id, after) = (&following.caller, following.id, following.after);
-        match following
-            .app
-            .control
-            .operation_events(caller, id, after)
-            .await
-        {
+        match following.look().await {
             Ok(events) => following.take_in(events),
             Err(error) => {
                 // The client comes back and is told by a proper answer if it is for good.
-                tracing::info!(%error, operation = %id, "an event stream was broken off");
+                tracing::info!(%error, operation = %following.id, "an event stream was broken off");
                 return None;
             }
         }
@@ -117,6 +117,18 @@ impl Following {
             () = tokio::time::sleep_until(self.until) => false,
             () = pause => true,
         }
+    }
+
+    async fn look(&mut self) -> Result<OperationEvents> {
+        if self.proven_at.elapsed() >= PROVEN_FOR {
+            self.caller = self.app.control.authenticate_again(&self.caller).await?;
+            self.proven_at = Instant::now();
+        }
+        let events = self
+            .app
+            .control
+            .operation_events(&self.caller, self.id, self.after);
+        events.await
     }
 
     fn take_in(&mut self, news: OperationEvents) {

@@ -18,6 +18,7 @@ mod events;
 mod failure;
 mod handlers;
 mod listener;
+mod pace;
 mod request;
 mod routes;
 mod surround;
@@ -34,6 +35,7 @@ use freehold_model::{Clock, Entropy, Result};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use handlers::platform::Readiness;
 pub use listener::Server;
 pub use routes::document;
 pub use telemetry::Telemetry;
@@ -64,6 +66,10 @@ pub struct Limits {
     /// Event streams open at once.
     pub streams_max: usize,
     pub request_timeout: Duration,
+    /// How long a body may take before its first byte, and how fast it must come from there on. It
+    /// is let go also when it has taken half of the request's time.
+    pub body_patience: Duration,
+    pub body_bytes_per_second_min: u32,
     /// For bundles, exports and backups.
     pub transfer_timeout: Duration,
     /// An event stream is ended after this long; the client comes back and proves itself again.
@@ -80,6 +86,8 @@ impl Default for Limits {
             uploads_max: 4,
             streams_max: 256,
             request_timeout: Duration::from_secs(60),
+            body_patience: Duration::from_secs(15),
+            body_bytes_per_second_min: 16 * 1024,
             transfer_timeout: Duration::from_secs(600),
             stream_lifetime: Duration::from_secs(900),
             drain_timeout: Duration::from_secs(20),
@@ -98,6 +106,8 @@ struct Shared {
     telemetry: Telemetry,
     document: Bytes,
     limits: Limits,
+    /// What the last look at the store told.
+    readiness: Readiness,
     requests: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -128,6 +138,7 @@ impl App {
             entropy,
             telemetry,
             document: routes::document().into(),
+            readiness: Readiness::default(),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new(limits.uploads_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),

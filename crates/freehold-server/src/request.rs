@@ -17,7 +17,7 @@ use freehold_model::{Code, Error, Kind, Name, ResourceKey};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use crate::{App, failure::Refusal};
+use crate::{App, failure::Refusal, pace};
 
 /// Made here for every request; none is accepted from outside, so an id in the audit log cannot be
 /// chosen by a caller.
@@ -146,6 +146,11 @@ fn refuse_bytes(rejection: &BytesRejection) -> Refusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let error = Error::new(Code::TooLarge, "the body is larger than this route accepts");
         return Refusal::from(error.hint("Send less at once: several smaller requests."));
+    }
+    if pace::is_too_slow(rejection) {
+        let error = Error::new(Code::Unavailable, "the body came too slowly");
+        let error = error.hint("Nothing was changed. Send it again over a faster connection.");
+        return Refusal::new(StatusCode::REQUEST_TIMEOUT, error);
     }
     Error::invalid("the body ended before it was complete").into()
 }

@@ -17,7 +17,9 @@ use futures::FutureExt;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::Instrument;
 
-use crate::{App, failure, failure::Refusal, request::RequestId, routes, telemetry::known};
+use crate::{
+    App, failure, failure::Refusal, pace::Pace, request::RequestId, routes, telemetry::known,
+};
 
 pub(crate) fn wrap(router: Router<App>, app: App) -> Router {
     router
@@ -116,6 +118,12 @@ async fn admit(app: &App, request: Request, next: Next, route: &str) -> Response
     } else {
         app.limits.request_timeout
     };
+    let pace = Pace {
+        patience: app.limits.body_patience,
+        bytes_per_second_min: app.limits.body_bytes_per_second_min,
+        whole: limit / 2,
+    };
+    let request = request.map(|body| pace.watch(body));
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         read(request, next, limit, permit).await
     } else {

@@ -445,3 +445,105 @@ async fn a_client_that_says_nothing_holds_up_nobody() {
     let answer = tokio::time::timeout(Duration::from_secs(5), client.whoami()).await;
     answer.unwrap().unwrap();
 }
+
+/// Begins an upload that says it has a thousand bytes.
+async fn begin_upload(house: &House) -> TcpStream {
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let request = format!(
+        "PUT /v1/bundles/sha256:{} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n{}\r\n",
+        "0".repeat(64),
+        house.bearer()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes));
+    // A server that gives up on a body may reset the connection behind its answer.
+    let _ = read.await.expect("the server ends it");
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_or_trickles_is_given_up_and_its_place_is_free_again() {
+    let limits = Limits {
+        uploads_max: 1,
+        body_patience: Duration::from_millis(200),
+        body_bytes_per_second_min: 1000,
+        ..Limits::default()
+    };
+    let house = house_with(limits, None).await;
+    let mut stalled = begin_upload(&house).await;
+    let answer = read_to_end(&mut stalled).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("too slowly"), "{answer}");
+
+    let (mut back, mut out) = begin_upload(&house).await.into_split();
+    let trickle = async move {
+        // A tenth of what is asked for: never still, and never fast enough.
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if out.write_all(b"x").await.is_err() {
+                return;
+            }
+        }
+    };
+    let trickling = tokio::spawn(trickle);
+    let answer = read_to_end(&mut back).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    trickling.abort();
+
+    let line = format!("PUT /v1/bundles/sha256:{}", "0".repeat(64));
+    let answer = house.ask(&line, &house.bearer(), "no bundle").await;
+    assert_eq!(answer.failure().0, 400, "there is a place for it");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_when_its_token_is_revoked() {
+    let house = house().await;
+    let admin = house.client();
+    let world = "
+apiVersion: freehold.dev/v1alpha1
+kind: Team
+metadata: {name: shop}
+spec: {members: [{subject: ana, role: owner}]}
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Class
+metadata: {name: standard}
+spec: {engine: postgres}
+---
+apiVersion: freehold.dev/v1alpha1
+kind: Database
+metadata: {name: orders, namespace: shop}
+spec: {class: standard}
+";
+    let report = admin.apply(&manifest(world)).await.unwrap();
+    let operation = report.applied.iter().find_map(|a| a.operation).unwrap();
+    let created = admin
+        .token_create(&TokenCreate {
+            subject: name("ana"),
+            kind: TokenKind::Person,
+            platform_role: None,
+            days: None,
+        })
+        .await
+        .unwrap();
+    let mut stream = TcpStream::connect(house.address).await.unwrap();
+    let request = format!(
+        "GET /v1/operations/{operation}/events HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         accept: text/event-stream\r\nauthorization: Bearer {}\r\n\r\n",
+        created.token.expose()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    admin.token_revoke(&created.view.id).await.unwrap();
+    // Within a minute at most, where a stream may live for a quarter of an hour.
+    let rest = read_to_end(&mut stream).await;
+    assert!(!rest.contains("event: end"), "{rest}");
+}

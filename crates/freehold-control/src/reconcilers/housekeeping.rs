@@ -1,4 +1,5 @@
-//! Removes what nobody needs any more: expired records, old changes, operations that ended long ago.
+//! Removes what nobody needs any more: expired records, old changes, operations that ended long ago. And
+//! writes down the refused logins that were only counted.
 
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ const KEEP_OPERATIONS: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             () = tokio::time::sleep(INTERVAL) => {}
         }
+        control.record_counted_refusals(false).await;
         if let Err(error) = control.store.purge(KEEP_CHANGES).await {
             tracing::warn!(%error, "expired records could not be removed");
         }
@@ -26,4 +28,6 @@ pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
             tracing::warn!(%error, "old operations could not be removed");
         }
     }
+    // Nobody is left to count for.
+    control.record_counted_refusals(true).await;
 }

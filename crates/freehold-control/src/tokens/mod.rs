@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::authorize::SubjectKind;
 use record::{SubjectRecord, TokenRecord};
 pub use text::TokenId;
+pub(crate) use text::id_within;
 
 /// How old `last_used_at` grows before it is written anew: reading must not become writing.
 const LAST_USED_COARSENESS: SignedDuration = SignedDuration::from_mins(10);

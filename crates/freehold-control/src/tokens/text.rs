@@ -105,6 +105,11 @@ pub(super) fn parse(bearer: &str) -> Option<(TokenId, Secret)> {
     whole.then(|| (id, Secret::new(secret)))
 }
 
+/// The id in what looks like a token; ids are not secret. For the log, when the token is refused.
+pub(crate) fn id_within(bearer: &str) -> Option<TokenId> {
+    parse(bearer).map(|(id, _)| id)
+}
+
 fn is_of(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|byte| ALPHABET.contains(&byte))
 }

@@ -9,6 +9,7 @@ use crate::{
     Caller,
     authorize::Principal,
     records::store_error,
+    refused_logins::{Refusal, Summary},
     start::Control,
     tokens::{Token, TokenId},
 };
@@ -17,7 +18,29 @@ impl Control {
     /// Turns a bearer token into a caller. Team roles are read afresh, so that leaving a team takes
     /// effect at the next request.
     pub async fn authenticate(&self, bearer: &str, request_id: &str) -> Result<Caller> {
-        let token: Token = self.tokens.authenticate(bearer).await?;
+        match self.tokens.authenticate(bearer).await {
+            Ok(token) => self.caller_of(token, request_id.to_owned()).await,
+            Err(error) => {
+                if error.code == Code::Unauthenticated {
+                    self.login_refused(bearer, request_id).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The caller as it is now, for what lasts longer than a request: `Unauthenticated` once the
+    /// token is revoked or has expired.
+    pub async fn authenticate_again(&self, caller: &Caller) -> Result<Caller> {
+        let id = TokenId::from(caller.token_id.as_str());
+        let live = self.tokens.get(&id).await?;
+        let live = live.filter(|token| token.is_live(self.clock.now()));
+        let token =
+            live.ok_or_else(|| Error::new(Code::Unauthenticated, "the token is not valid"))?;
+        self.caller_of(token, caller.request_id.clone()).await
+    }
+
+    async fn caller_of(&self, token: Token, request_id: String) -> Result<Caller> {
         let teams = self.memberships(&token.subject).await?;
         Ok(Caller {
             principal: Principal {
@@ -26,7 +49,7 @@ impl Control {
                 platform_role: token.platform_role,
                 teams,
             },
-            request_id: request_id.to_owned(),
+            request_id,
             token_id: token.id.to_string(),
         })
     }
@@ -42,20 +65,45 @@ impl Control {
         self.whoami(caller).await
     }
 
-    /// Records that somebody tried to log in with a token that is none.
-    pub async fn login_refused(&self, request_id: &str) {
+    /// Records that somebody came with a token that is none, or counts it when that was just
+    /// recorded of others.
+    async fn login_refused(&self, bearer: &str, request_id: &str) {
+        let seen = Refusal {
+            token: crate::tokens::id_within(bearer),
+            request_id: request_id.to_owned(),
+        };
+        let noted = self.refused_logins.note(self.clock.now(), seen);
+        if let Some(summary) = noted {
+            self.record_refused_logins(summary).await;
+        }
+    }
+
+    /// Records what was counted since the last entry; at intervals and at the end.
+    pub(crate) async fn record_counted_refusals(&self, everything: bool) {
+        if let Some(summary) = self.refused_logins.due(self.clock.now(), everything) {
+            self.record_refused_logins(summary).await;
+        }
+    }
+
+    async fn record_refused_logins(&self, summary: Summary) {
         let actor = freehold_audit::Actor::anonymous();
         let mut entry = freehold_audit::Entry::new(self.clock.now(), actor, "login", None);
         entry.outcome = freehold_audit::Outcome::Refused {
             code: Code::Unauthenticated,
         };
-        entry.request_id = Some(request_id.to_owned());
+        entry.request_id = Some(summary.last.request_id.clone());
+        entry.details = serde_json::json!({
+            "attempts": summary.attempts,
+            "since": summary.since,
+            "token": summary.last.token,
+        });
         let batch = Batch {
             writes: vec![self.journal.write(&entry)],
             ..Batch::new()
         };
         if let Err(error) = self.store.apply(batch).await {
-            tracing::error!(%error, "a refused login could not be written to the audit log");
+            tracing::error!(%error, "refused logins could not be written to the audit log");
+            self.refused_logins.give_back(summary);
         }
     }
 

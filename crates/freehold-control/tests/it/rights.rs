@@ -281,3 +281,41 @@ async fn what_is_refused_about_operations_exports_and_backups_is_in_the_log() {
     }
     desk.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_tokens_are_in_the_log_and_cannot_fill_it() {
+    let desk = Desk::open().await;
+    let request = TokenCreate {
+        subject: name("ana"),
+        kind: TokenKind::Person,
+        platform_role: None,
+        days: None,
+    };
+    let created = desk.control.token_create(&desk.admin, request).await;
+    let created = created.expect("a token");
+    let id = created.view.id;
+    let token = created.token.expose();
+    desk.control
+        .token_revoke(&desk.admin, &id)
+        .await
+        .expect("revoked");
+    let refused = desk.control.authenticate(token, "req-1").await;
+    assert_eq!(code(refused), Some(Code::Unauthenticated));
+    for _ in 0..200 {
+        let refused = desk.control.authenticate("not a token", "req-2").await;
+        assert_eq!(code(refused), Some(Code::Unauthenticated));
+    }
+    let entry = desk.logged(of_action("login"), "refused").await;
+    assert_eq!(
+        (entry.actor.as_str(), entry.request_id.as_str()),
+        ("anonymous", "req-1")
+    );
+    assert_eq!(entry.details["token"], serde_json::json!(id));
+    let (control, admin) = (desk.control.clone(), desk.admin.clone());
+    let all = control
+        .audit_list(&admin, of_action("login"))
+        .await
+        .expect("the log");
+    assert!(all.items.len() < 5, "{} entries", all.items.len());
+    desk.close().await;
+}
