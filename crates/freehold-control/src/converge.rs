@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Converged {
     pub(crate) differences: Vec<Difference>,
+    /// Whether the server was brought to agreement and not only looked at.
+    applied: bool,
     pub(crate) finished_at: Timestamp,
     /// By the survey, where there was one and it could tell.
     pub(crate) size_bytes: Option<u64>,
@@ -96,6 +98,7 @@ impl Control {
         }
         Ok(Converged {
             differences,
+            applied: mode == ConvergeMode::Apply,
             finished_at: self.clock.now(),
             size_bytes: size_of(&desired.name, acting.survey),
         })
@@ -127,6 +130,7 @@ impl Control {
         if found.is_empty() && world.credentials.retired.is_empty() {
             return Ok(Beginning::Agrees(Converged {
                 differences: Vec::new(),
+                applied: true,
                 finished_at: self.clock.now(),
                 size_bytes: size_of(&desired.name, acting.survey),
             }));
@@ -165,17 +169,16 @@ impl Control {
     ) -> Result<Batch> {
         let mut batch = Batch::new();
         let now = self.clock.now();
-        let observed = world.database.spec.manage == Manage::Observe;
         let mut credentials = world.credentials.clone();
-        let ok = outcome.is_ok();
-        if ok && !observed && credentials.publish(now) {
+        let applied = outcome.as_ref().is_ok_and(|converged| converged.applied);
+        if applied && credentials.publish(now) {
             let uid = owner(&world.database)?.uid;
             batch
                 .writes
                 .push(self.credentials.write(uid, &credentials)?);
         }
         for access in &world.accesses {
-            if ok && !observed && access.metadata.deletion_timestamp.is_some() {
+            if applied && access.metadata.deletion_timestamp.is_some() {
                 batch.writes.push(records::remove(access)?);
             } else if let Some(write) = access_write(access, &credentials, outcome, now)? {
                 batch.writes.push(write);

@@ -3,7 +3,7 @@
 use freehold_engine::{Fault, LoginState};
 use freehold_model::{
     ConditionStatus, ConditionType, Uid,
-    kinds::{Database, Instance, Placement},
+    kinds::{Database, Instance, Manage, Placement},
 };
 use freehold_plan::naming;
 use freehold_store::{Batch, Write};
@@ -308,8 +308,11 @@ impl Provision {
             gate: &step.gate,
             survey: None,
         };
+        // What Freehold makes itself is made whole once, also where it is only observed afterwards.
+        let mut world = world.clone();
+        world.database.spec.manage = Manage::Apply;
         self.control
-            .converge(world, &connected, LoginState::Disabled, &acting)
+            .converge(&world, &connected, LoginState::Disabled, &acting)
             .await
     }
 

@@ -1,5 +1,6 @@
 //! Removes what nobody needs any more: expired records, old changes, operations that ended long ago. And
-//! writes down the refused logins that were only counted.
+//! writes down the refused logins that were only counted, and takes back what a killed server left begun:
+//! the marks of deletions.
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ const KEEP_OPERATIONS: SignedDuration = SignedDuration::from_hours(24 * 90);
 
 pub(crate) async fn run(control: &Control, shutdown: CancellationToken) {
     loop {
+        if let Err(error) = control.unmark_abandoned().await {
+            tracing::warn!(%error, "deletions that were cut short could not be taken back");
+        }
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(INTERVAL) => {}

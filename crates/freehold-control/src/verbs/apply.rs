@@ -111,8 +111,28 @@ impl Control {
             environment: request.environment.clone(),
         });
         let mut draft = Draft::new(&self.records);
+        let attempt = self
+            .attempt(caller, request, documents, set.as_ref(), &mut draft, about)
+            .await;
+        if !matches!(attempt, Ok(Attempt::Done(_))) {
+            for resource in &draft.marked {
+                self.unmark(resource).await;
+            }
+        }
+        attempt
+    }
+
+    async fn attempt(
+        &self,
+        caller: &Caller,
+        request: &ApplyRequest,
+        documents: &[Document],
+        set: Option<&ApplySet>,
+        draft: &mut Draft<'_>,
+        about: &mut Option<ResourceKey>,
+    ) -> Result<Attempt> {
         let prepared = self
-            .prepare(caller, request, documents, set.as_ref(), &mut draft, about)
+            .prepare(caller, request, documents, set, draft, about)
             .await;
         let (batch, report) = match prepared {
             Ok(prepared) => prepared,
@@ -186,10 +206,12 @@ impl Control {
         for resource in &pruned.released {
             batch.writes.push(records::put(resource)?);
         }
-        for resource in &pruned.delete {
-            report.applied.push(pruned_report(resource.key()));
-            self.journal_change(caller, "delete", &resource.key(), &[], &mut batch);
-            self.delete_writes(caller, resource, &mut batch).await?;
+        for resource in pruned.delete {
+            let key = resource.key();
+            report.applied.push(pruned_report(key.clone()));
+            self.journal_change(caller, "delete", &key, &[], &mut batch);
+            let resource = self.mark_pruned(draft, resource, request.dry_run).await?;
+            self.delete_writes(caller, &resource, &mut batch).await?;
         }
         Ok((batch, report))
     }
@@ -290,6 +312,9 @@ impl Control {
             for access in &expansion.accesses {
                 self.draft(draft, caller, access, OWN_MANAGER, true, None)
                     .await?;
+                if draft.drafted[&access.key()].write {
+                    let _: Option<Resource> = draft.lean_on(&key).await?;
+                }
             }
             for gone in &expansion.obsolete {
                 if let Some(access) = self.records.get(gone).await? {

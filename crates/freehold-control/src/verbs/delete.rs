@@ -1,4 +1,12 @@
 //! `freehold delete`. Data is never dropped: a database is closed and kept or quarantined.
+//!
+//! What others refer to by name is deleted in two batches. One look for users and one removal would
+//! not do: a manifest that names a class demands that the class's record is unchanged but does not
+//! change it, so it could be saved between the look and the removal. Therefore the record is first
+//! marked as going. Whoever has read it before fails on the changed record, whoever reads it now finds
+//! it gone, and what was saved earlier is found by a second look. Then the record is removed, or, when
+//! something does use it, the mark is taken back. A mark that outlives its deletion, because the
+//! server was killed in between, is completed by the next deletion or taken back by housekeeping.
 
 use freehold_api::DeleteReport;
 use freehold_model::{
@@ -8,7 +16,10 @@ use freehold_model::{
 use freehold_store::{Batch, Range, Write};
 use freehold_workflow::NewOperation;
 
-use super::{draft::typed, read::context_of};
+use super::{
+    draft::{Draft, typed},
+    read::context_of,
+};
 use crate::{
     Caller,
     authorize::{Action, Context},
@@ -19,6 +30,16 @@ use crate::{
 };
 
 const QUARANTINE_DAYS_DEFAULT: u16 = 14;
+/// What others refer to by name, and what is removed at once when nobody does.
+const MARKED_FIRST: [Kind; 5] = [
+    Kind::Environment,
+    Kind::Team,
+    Kind::Workload,
+    Kind::Instance,
+    Kind::Class,
+];
+/// A deletion takes an instant; a mark that is older than this belongs to one that was cut short.
+const ABANDONED: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 impl Control {
     pub async fn resource_delete(
@@ -54,10 +75,22 @@ impl Control {
                 ..context.clone()
             };
             Self::allow(caller, Action::Delete(key.kind), Some(key), &context)?;
-            let resource = found.ok_or_else(|| records::not_found(key))?;
+            let mut resource = found.ok_or_else(|| records::not_found(key))?;
+            let marks = MARKED_FIRST.contains(&key.kind);
+            if marks && resource.metadata.deletion_timestamp.is_none() {
+                self.refuse_if_used(&resource).await?;
+                match self.mark(&resource).await? {
+                    Some(marked) => resource = marked,
+                    None => continue,
+                }
+            }
             let mut batch = Batch::new();
             self.journal_change(caller, "delete", key, &[], &mut batch);
-            let (message, operation) = self.delete_writes(caller, &resource, &mut batch).await?;
+            let writes = self.delete_writes(caller, &resource, &mut batch).await;
+            if marks && writes.is_err() {
+                self.unmark(&resource).await;
+            }
+            let (message, operation) = writes?;
             match self.store.apply(batch).await {
                 Ok(_) => {
                     return Ok(DeleteReport {
@@ -71,6 +104,84 @@ impl Control {
             }
         }
         Err(records::too_busy(key))
+    }
+
+    /// Marks a resource as going and gives it as it is then; `None` when somebody else was faster.
+    async fn mark(&self, resource: &Resource) -> Result<Option<Resource>> {
+        let mut going = resource.clone();
+        going.metadata.deletion_timestamp = Some(self.clock.now());
+        let batch = Batch {
+            writes: vec![records::put(&going)?],
+            ..Batch::new()
+        };
+        match self.store.apply(batch).await {
+            Ok(_) => {}
+            Err(error) if error.is_conflict() => return Ok(None),
+            Err(error) => return Err(store_error(error)),
+        }
+        let marked: Option<Resource> = self.records.get(&going.key()).await?;
+        Ok(marked.filter(|found| found.metadata.uid == going.metadata.uid))
+    }
+
+    /// Takes a mark back. Failing that, housekeeping will.
+    pub(crate) async fn unmark(&self, marked: &Resource) {
+        let key = marked.key();
+        let unmarked =
+            self.records
+                .update::<serde_json::Value, serde_json::Value>(&key, |resource, _| {
+                    resource.metadata.uid == marked.metadata.uid
+                        && resource.metadata.deletion_timestamp.take().is_some()
+                });
+        if let Err(error) = unmarked.await {
+            tracing::warn!(%key, %error, "a deletion that was refused could not be taken back");
+        }
+    }
+
+    /// Takes back the marks of deletions that nobody finished.
+    pub(crate) async fn unmark_abandoned(&self) -> Result<()> {
+        let before = self.clock.now() - ABANDONED;
+        for kind in MARKED_FIRST {
+            let all: Vec<Resource> = self.records.all(kind, Range::All).await?;
+            let since = |resource: &Resource| resource.metadata.deletion_timestamp;
+            for resource in all
+                .iter()
+                .filter(|it| since(it).is_some_and(|at| at < before))
+            {
+                tracing::info!(key = %resource.key(), "a deletion was cut short; the resource stays");
+                self.unmark(resource).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks what an apply is about to prune, as [`Self::delete`] does.
+    pub(super) async fn mark_pruned(
+        &self,
+        draft: &mut Draft<'_>,
+        resource: Resource,
+        dry_run: bool,
+    ) -> Result<Resource> {
+        let key = resource.key();
+        if !MARKED_FIRST.contains(&key.kind) {
+            return Ok(resource);
+        }
+        if draft.leans_on(&key) {
+            return Err(Error::new(
+                Code::FailedPrecondition,
+                format!("{key} would be pruned, and the manifests still refer to it"),
+            )
+            .hint("Keep its manifest, or change what refers to it."));
+        }
+        if dry_run {
+            return Ok(resource);
+        }
+        self.refuse_if_used(&resource).await?;
+        if let Some(marked) = self.mark(&resource).await? {
+            draft.marked.push(marked.clone());
+            return Ok(marked);
+        }
+        draft.interfered = true;
+        Err(records::too_busy(&key))
     }
 
     /// A conflict because an operation holds the database is not worth repeating.
@@ -212,7 +323,7 @@ impl Control {
             }
             Kind::Class => {
                 let range = records::range(Kind::Database, key.environment.as_ref(), None);
-                self.first(Kind::Database, range, at("/spec/class")).await?
+                self.first(Kind::Database, range, at("/class")).await?
             }
             Kind::Workload => {
                 self.first(Kind::Access, Range::All, |access| {
@@ -225,7 +336,7 @@ impl Control {
                         .namespace
                         .as_ref()
                         .map(freehold_model::Name::as_str);
-                    at("/spec/subject/workload")(access)
+                    at("/subject/workload")(access)
                         && team.or(own) == key.team.as_ref().map(freehold_model::Name::as_str)
                 })
                 .await?

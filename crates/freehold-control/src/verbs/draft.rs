@@ -45,6 +45,10 @@ pub(crate) struct Draft<'a> {
     pub(crate) order: Vec<ResourceKey>,
     /// What was read and must not change until the batch is saved.
     leaned_on: BTreeMap<ResourceKey, Precondition>,
+    /// What this apply is about to prune and has marked as going in the store.
+    pub(crate) marked: Vec<Resource>,
+    /// Whether others changed something while it was marked.
+    pub(crate) interfered: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -54,6 +58,8 @@ impl<'a> Draft<'a> {
             drafted: BTreeMap::new(),
             order: Vec::new(),
             leaned_on: BTreeMap::new(),
+            marked: Vec::new(),
+            interfered: false,
         }
     }
 
@@ -75,6 +81,11 @@ impl<'a> Draft<'a> {
         T: DeserializeOwned,
     {
         if let Some(drafted) = self.drafted.get(key) {
+            // One that stays as it is will not be written, so nothing else would notice that it went.
+            if let Some(live) = drafted.live.as_ref().filter(|_| !drafted.write) {
+                self.leaned_on
+                    .insert(key.clone(), records::unchanged(live)?);
+            }
             return typed(&drafted.resource).map(Some);
         }
         let Some(found): Option<Resource> = self.records.get(key).await? else {
@@ -88,18 +99,16 @@ impl<'a> Draft<'a> {
         typed(&found).map(Some)
     }
 
-    /// Whether a resource will be there, without demanding that it stays the same: for those whose
-    /// status changes often.
-    pub(crate) async fn exists(&self, key: &ResourceKey) -> Result<bool> {
-        if self.drafted.contains_key(key) {
-            return Ok(true);
-        }
-        let found: Option<Resource> = self.records.get(key).await?;
-        Ok(found.is_some_and(|resource| resource.metadata.deletion_timestamp.is_none()))
+    /// Whether something in the draft refers to a resource.
+    pub(crate) fn leans_on(&self, key: &ResourceKey) -> bool {
+        self.leaned_on.contains_key(key)
     }
 
     /// Whether any of what the draft began from has been changed by others since.
     pub(crate) async fn overtaken(&self) -> Result<bool> {
+        if self.interfered {
+            return Ok(true);
+        }
         for (key, drafted) in &self.drafted {
             let now: Option<Resource> = self.records.get(key).await?;
             let version = |found: Option<&Resource>| {

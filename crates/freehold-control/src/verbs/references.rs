@@ -126,9 +126,9 @@ impl Control {
             name: access.spec.database.clone(),
             ..key.clone()
         };
-        let there = draft.exists(&database).await?;
+        let found: Option<Resource> = draft.lean_on(&database).await?;
         require(
-            there,
+            found.is_some(),
             key,
             &format!("the database {}", access.spec.database),
         )?;

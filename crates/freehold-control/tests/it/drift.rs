@@ -2,7 +2,7 @@
 
 use freehold_model::Kind;
 
-use crate::plant::{ORDERS, Plant, condition, is_condition, key};
+use crate::plant::{ORDERS, Plant, condition, is_condition, key, sql};
 
 /// A provisioned database's name on the server, with a table that its owner has made.
 async fn provisioned(plant: &Plant) -> String {
@@ -121,5 +121,28 @@ async fn a_server_that_is_down_makes_its_databases_unknown_and_delays_nobody() {
     plant.server.restart();
     plant.ready(&orders).await;
     plant.ready(&instance).await;
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_that_is_only_observed_is_made_first() {
+    let plant = Plant::start().await;
+    let observed = ORDERS.replace("class: standard", "class: standard\n  manage: observe");
+    let binding = plant.provisioned(&observed).await;
+    assert_eq!(
+        sql(&binding, "SELECT 1").await,
+        Ok(vec![Some("1".to_owned())]),
+        "Ready means that its workload gets in"
+    );
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let made = plant.get(&orders).await;
+    assert_eq!(made.spec["manage"], "observe", "the declaration is kept");
+    let grant = "GRANT CONNECT ON DATABASE shop_orders TO PUBLIC";
+    plant.server.psql("shop_orders", grant);
+    plant
+        .until(&orders, "drifted", |found| {
+            is_condition(found, "Drifted", "True")
+        })
+        .await;
     plant.stop().await;
 }

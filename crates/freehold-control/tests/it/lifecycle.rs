@@ -2,6 +2,7 @@
 
 use freehold_api::{BindingRead, TokenKind};
 use freehold_model::{Code, Kind};
+use freehold_store::{CollectionName, Range, Scan};
 
 use crate::plant::{ORDERS, Plant, eventually, is_condition, key, sql};
 
@@ -201,4 +202,71 @@ fn read() -> BindingRead {
     BindingRead {
         reason: "a test".to_owned(),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_database_uses_is_not_deleted_and_stays_as_it_was() {
+    let plant = Plant::start().await;
+    plant.provisioned(ORDERS).await;
+    for used in [
+        key(Kind::Instance, None, "pg-1"),
+        key(Kind::Class, None, "standard"),
+        key(Kind::Workload, Some("shop"), "api"),
+        key(Kind::Team, None, "shop"),
+        key(Kind::Environment, None, "local"),
+    ] {
+        let refused = plant.control.resource_delete(&plant.admin, &used).await;
+        let refused = refused.expect_err("it is used");
+        assert_eq!(refused.code, Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message.contains("still used by"), "{refused:?}");
+        let left = plant.get(&used).await;
+        assert_eq!(left.metadata.deletion_timestamp, None, "{used}");
+    }
+    let unused = key(Kind::Team, None, "rivals");
+    let deleted = plant.control.resource_delete(&plant.admin, &unused).await;
+    deleted.expect("nobody uses it");
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_a_request_took_and_who_had_to_act_is_recorded() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    let ana = plant.caller("ana", TokenKind::Person, None).await;
+    let robot = plant.caller("ci-shop", TokenKind::Machine, None).await;
+    plant.try_apply(&ana, ORDERS).await.expect("her team's");
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let usable = plant.ready(&orders).await;
+    let more = ORDERS.replace("class: standard", "class: standard\n  schemas: [more]");
+    plant.try_apply(&robot, &more).await.expect("its team's");
+    let events = CollectionName::new("product_events").expect("a collection");
+    let mut scan = Scan::new(events, Range::All);
+    scan.limit = 1000;
+    let page = plant.store.scan(scan).await.expect("events");
+    let events: Vec<serde_json::Value> = page
+        .records
+        .iter()
+        .map(|record| record.value.decode().expect("JSON"))
+        .collect();
+    let of = |kind: &str| {
+        let events = events.iter().map(|event| &event["body"]);
+        let of: Vec<_> = events.filter(|body| body["event"] == kind).collect();
+        of
+    };
+    let took = of("requestToUsable");
+    assert_eq!(took.len(), 1, "once per database: {events:?}");
+    assert_eq!(took[0]["database"]["name"], "orders", "{took:?}");
+    let told = &usable.status.as_ref().expect("a status")["requestToUsableSeconds"];
+    assert_eq!(&took[0]["seconds"], told, "as the database says itself");
+    assert!(told.as_f64().is_some_and(|seconds| seconds > 0.0), "{told}");
+    let touches = of("humanTouch");
+    let by = |subject: &str, action: &str| {
+        let touches = touches.iter();
+        touches
+            .filter(|touch| touch["subject"] == subject && touch["action"] == action)
+            .count()
+    };
+    assert_eq!(by("ana", "database.apply"), 1, "{touches:?}");
+    assert_eq!(by("ci-shop", "database.apply"), 0, "no human: {touches:?}");
+    plant.stop().await;
 }

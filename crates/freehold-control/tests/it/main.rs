@@ -7,6 +7,7 @@ mod engines;
 mod faults;
 mod first_light;
 mod hostile;
+mod leaning;
 mod lifecycle;
 mod people;
 mod plant;
