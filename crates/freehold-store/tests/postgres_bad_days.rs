@@ -116,6 +116,73 @@ async fn a_server_that_is_gone_is_unavailable() {
     store.apply(create("c")).await.unwrap();
 }
 
+/// A session beside the store's.
+async fn client(server: &Server) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(server.host())
+        .port(server.port())
+        .user(server.superuser())
+        .password(server.superuser_password())
+        .dbname("postgres");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    let running = tokio::spawn(async move { connection.await.unwrap() });
+    (client, running)
+}
+
+/// A server that stops answering just while a replica starts, or while it changes a definition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_holds_up_no_start_and_no_definition() {
+    let server = Server::start();
+    let mut config = config(&server, "freehold");
+    config.request_timeout = Duration::from_secs(5);
+    config.connect_timeout = Duration::from_secs(2);
+    let store = connect(config.clone()).await.unwrap();
+    for table in ["meta", "entries"] {
+        let (holder, _connection) = client(&server).await;
+        holder
+            .batch_execute(&format!(
+                "BEGIN; LOCK TABLE freehold.{table} IN ACCESS EXCLUSIVE MODE"
+            ))
+            .await
+            .unwrap();
+        let waits = tokio::spawn({
+            let (config, store) = (config.clone(), store.clone());
+            async move {
+                if table == "meta" {
+                    connect(config).await.map(drop)
+                } else {
+                    let index = IndexSpec {
+                        name: "one".to_owned(),
+                        fields: vec!["/n".to_owned()],
+                        unique: false,
+                        version: 1,
+                    };
+                    let (name, indexes) = (things(), vec![index]);
+                    store.define(CollectionSpec { name, indexes }).await
+                }
+            }
+        });
+        let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
+             WHERE application_name = 'freehold-store' AND wait_event_type = 'Lock'";
+        while !waits.is_finished() {
+            let row = holder.query_one(waiting, &[]).await.unwrap();
+            if row.get::<_, bool>(0) {
+                break;
+            }
+        }
+        server.pause();
+        let ended = tokio::time::timeout(Duration::from_secs(90), waits).await;
+        server.resume();
+        let error = ended
+            .expect("it is not held up for ever")
+            .unwrap()
+            .unwrap_err();
+        assert_ne!(error.retry(), Retry::No, "{table}: {error}");
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_does_not_hold_the_caller() {
     let server = Server::start();

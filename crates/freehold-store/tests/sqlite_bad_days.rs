@@ -274,6 +274,68 @@ async fn the_file_is_its_owners_alone() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_others_may_read_is_shut_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let loose = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    // Made by somebody beforehand, then copied with another mode.
+    fs::write(&path, "").unwrap();
+    for mode in [0o644, 0o660, 0o666] {
+        loose(mode);
+        let store = open(&path).unwrap();
+        store.apply(put(1, 10)).await.unwrap();
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            let now = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(now & 0o077, 0, "{:?} from {mode:o}", file.file_name());
+        }
+        store.close().await;
+    }
+}
+
+/// What has expired goes, whatever it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_expired_record_keeps_no_other_from_being_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path).unwrap();
+    let index = IndexSpec {
+        name: "one".to_owned(),
+        fields: vec!["/n".to_owned()],
+        unique: true,
+        version: 1,
+    };
+    let spec = CollectionSpec {
+        name: things(),
+        indexes: vec![index],
+    };
+    store.define(spec).await.unwrap();
+    for at in 0..4 {
+        store.apply(put(at, 10)).await.unwrap();
+    }
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "UPDATE records SET expires = 1;
+         UPDATE records SET value = '{\"n\":' WHERE key = CAST('00000' AS BLOB);
+         UPDATE records SET value = x'FF00' WHERE key = CAST('00001' AS BLOB);",
+    )
+    .unwrap();
+    assert_eq!(store.purge(Duration::from_secs(3600)).await.unwrap(), 4);
+    for table in ["records", "entries"] {
+        let left: i64 = raw
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+    // The values of the damaged are free again.
+    for at in 0..4 {
+        store.apply(put(at, 10)).await.unwrap();
+    }
+}
+
 /// Whoever copies the file after closing must find one file, with everything in it, that nobody has
 /// open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

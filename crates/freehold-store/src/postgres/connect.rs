@@ -176,6 +176,7 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<Pool> {
         }
     };
     let settings: Arc<str> = session(config.request_timeout).into();
+    let patience = config.connect_timeout;
     Pool::builder(manager)
         .max_size(config.connections.max(1))
         .runtime(Runtime::Tokio1)
@@ -184,10 +185,11 @@ pub(super) fn pool(config: &PostgresConfig) -> Result<Pool> {
         .post_create(Hook::async_fn(move |client, _| {
             let settings = Arc::clone(&settings);
             Box::pin(async move {
-                client
-                    .batch_execute(&settings)
-                    .await
-                    .map_err(HookError::Backend)
+                // The pool does not count this as a part of connecting.
+                match tokio::time::timeout(patience, client.batch_execute(&settings)).await {
+                    Ok(set) => set.map_err(HookError::Backend),
+                    Err(_) => Err(HookError::message("no answer in time")),
+                }
             })
         }))
         .build()

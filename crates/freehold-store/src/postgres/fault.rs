@@ -1,6 +1,6 @@
 //! What PostgreSQL's errors mean to a caller of the store.
 
-use deadpool_postgres::{HookError, PoolError};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use rustls::CertificateError;
 use tokio_postgres::{
     Error as PgError,
@@ -41,20 +41,21 @@ pub(super) fn pool(source: PoolError) -> Error {
         PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
             translate(Effect::None, source)
         }
-        PoolError::Timeout(_) => Error::new(
+        PoolError::Timeout(TimeoutType::Wait) => Error::new(
             ErrorKind::Throttled,
             "no connection to the store's PostgreSQL server became free in time; nothing was \
              changed",
         )
         .because(source),
-        PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            Error::new(
-                ErrorKind::Unavailable,
-                "a connection to the store's PostgreSQL server cannot be set up; nothing was \
+        PoolError::Timeout(_)
+        | PoolError::Closed
+        | PoolError::NoRuntimeSpecified
+        | PoolError::PostCreateHook(_) => Error::new(
+            ErrorKind::Unavailable,
+            "a connection to the store's PostgreSQL server cannot be set up; nothing was \
                  changed",
-            )
-            .because(source)
-        }
+        )
+        .because(source),
     }
 }
 

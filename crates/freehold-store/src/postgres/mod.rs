@@ -105,10 +105,9 @@ impl PostgresStore {
             capabilities: Arc::new(capabilities()),
         };
         let mut client = store.session().await?;
-        upkeep::prepare(&mut client, &store.schema, store.space)
-            .await
-            .map_err(|trouble| settle(Effect::None, trouble))?;
-        drop(client);
+        let prepared = upkeep::prepare(&mut client, &store.schema, store.space);
+        let prepared = store.at_length(Effect::None, prepared).await;
+        give_back(client, prepared)?;
         store.reload().await?;
         Ok(store)
     }
@@ -194,15 +193,38 @@ impl PostgresStore {
         }
     }
 
+    /// Runs what takes as long as it takes, such as building an index or waiting for another replica
+    /// that does so: for as long as the server answers somebody else meanwhile.
+    async fn at_length(
+        &self,
+        effect: Effect,
+        work: impl Future<Output = Result<(), Trouble>> + Send,
+    ) -> Result<()> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(self.request_timeout, &mut work).await {
+                return done.map_err(|trouble| settle(effect, trouble));
+            }
+            let alive = self.read(|client| async move {
+                client.batch_execute("").await?;
+                Ok(())
+            });
+            if let Err(error) = alive.await
+                && error.kind() == ErrorKind::Unavailable
+            {
+                return Err(fault::timed_out(effect));
+            }
+        }
+    }
+
     async fn redefine(&self, wish: Wish<'_>) -> Result<()> {
         if wish.is_granted(&*self.reload().await?)? {
             return Ok(());
         }
         let mut client = self.session().await?;
-        // Building an index takes as long as it takes.
-        upkeep::redefine(&mut client, &self.schema, self.space, &wish)
-            .await
-            .map_err(|trouble| settle(Effect::Write, trouble))?;
+        let redefined = upkeep::redefine(&mut client, &self.schema, self.space, &wish);
+        let redefined = self.at_length(Effect::Write, redefined).await;
+        give_back(client, redefined)?;
         self.reload().await.map(drop)
     }
 
@@ -226,6 +248,14 @@ fn discard(client: Arc<Session>) {
     if let Some(session) = Arc::into_inner(client) {
         drop(Object::take(session.into_client()));
     }
+}
+
+/// Keeps a connection only when its work succeeded: one that was given up may still be at it.
+fn give_back(client: Session, outcome: Result<()>) -> Result<()> {
+    if outcome.is_err() {
+        drop(Object::take(client.into_client()));
+    }
+    outcome
 }
 
 fn settle(effect: Effect, trouble: Trouble) -> Error {

@@ -385,7 +385,7 @@ pub(super) fn remove_expired(
     key: &Key,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let row: Option<(i64, String)> = connection
+    let row: Option<(i64, Option<String>)> = connection
         .prepare_cached(
             "SELECT id, value FROM records WHERE collection = ? AND key = ? AND expires <= ?",
         )?
@@ -395,17 +395,31 @@ pub(super) fn remove_expired(
                 key.as_str().as_bytes(),
                 now.as_microsecond()
             ],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get_ref(1)?.as_str().ok().map(str::to_owned),
+                ))
+            },
         )
         .optional()?;
     let Some((id, text)) = row else {
         return Ok(());
     };
-    let entries = match definitions.of(collection) {
-        Some(definition) => definition
-            .entries(&text)
-            .map_err(|e| unreadable(collection, key, e))?,
-        None => Vec::new(),
+    let read = text.map(|text| match definitions.of(collection) {
+        Some(definition) => definition.entries(&text),
+        None => Ok(Vec::new()),
+    });
+    let entries = if let Some(Ok(entries)) = read {
+        entries
+    } else {
+        // It would go anyway. One damaged record must not keep all the others from being removed; its
+        // entries are looked for one by one instead.
+        tracing::warn!(%collection, ?key, "an expired record was damaged");
+        connection
+            .prepare_cached("DELETE FROM entries WHERE collection = ? AND key = ?")?
+            .execute(params![collection.as_str(), key.as_str().as_bytes()])?;
+        Vec::new()
     };
     delete(connection, collection, key, id, &entries)?;
     announce(connection, collection, key, None, now)?;

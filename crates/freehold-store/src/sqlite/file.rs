@@ -90,6 +90,7 @@ pub(super) fn open_writer(path: &Path, busy: Duration) -> Result<Connection> {
         .pragma_update(None, "synchronous", "FULL")
         .map_err(fail)?;
     prepare(&mut connection, path)?;
+    keep_private(path)?;
     Ok(connection)
 }
 
@@ -147,6 +148,45 @@ fn create(path: &Path) -> Result<()> {
         )
         .because(source)),
     }
+}
+
+/// A file that somebody made or copied here may be open to others: it is shut before secrets are
+/// written to it. What is not a store's file has been refused before.
+#[cfg(unix)]
+fn keep_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let shut = std::fs::metadata(&file).and_then(|found| {
+            if found.permissions().mode() & 0o077 == 0 {
+                return Ok(());
+            }
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))
+        });
+        match shut {
+            Ok(()) => {}
+            // Another process that closes the store takes its log away.
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "the store {} may be read or written by others, and that cannot be changed; \
+                         make this user its owner, or put it on another file system",
+                        file.display()
+                    ),
+                )
+                .because(source));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &Path) -> Result<()> {
+    Ok(())
 }
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {

@@ -5,7 +5,8 @@
 //! answers everyone after the commit. 32 writers share one sync instead of queueing for 32.
 //!
 //! A piece of work checks everything before it writes anything. Refusing therefore costs its
-//! neighbours nothing: no savepoint is needed. When work fails after it began to write (disk full,
+//! neighbours nothing: no savepoint is needed. A refusal may rest on what a neighbour has just written,
+//! so it counts only when the transaction in which it was made has been committed. When work fails after it began to write (disk full,
 //! a definition that cannot be built), the whole transaction is rolled back and each piece runs again
 //! in a transaction of its own, so that only the guilty one fails.
 //!
@@ -68,6 +69,8 @@ pub(super) struct Desk<'a> {
 /// Work that keeps its answer until the commit is known.
 trait Job: Send {
     fn run(&mut self, desk: &mut Desk<'_>) -> Result<(), Failure>;
+    /// What came of it in a transaction that was not committed counts no more.
+    fn forget(&mut self);
     fn answer(self: Box<Self>, outcome: Option<Error>);
 }
 
@@ -91,9 +94,13 @@ where
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.result = None;
+    }
+
     fn answer(self: Box<Self>, outcome: Option<Error>) {
         let result = match (outcome, self.result) {
-            // A refusal was true when it was made, whatever became of the others' commit.
+            // It was alone, so it was refused for what is committed, and had nothing to commit.
             (_, Some(Err(refused))) => Err(refused),
             (None, Some(result)) => result,
             (Some(error), _) => Err(error),
@@ -223,9 +230,13 @@ impl WriterThread {
     }
 
     fn settle(&mut self, mut group: Vec<Box<dyn Job>>) {
+        group.iter_mut().for_each(|job| job.forget());
         let outcome = self.transact(&mut group);
         if outcome.is_err() {
             self.roll_back();
+        }
+        if outcome.is_err() && group.len() > 1 {
+            group.iter_mut().for_each(|job| job.forget());
         }
         match outcome {
             Ok(()) => group.into_iter().for_each(|job| job.answer(None)),
@@ -315,5 +326,140 @@ impl WriterThread {
         {
             tracing::error!(path = %self.path.display(), %error, "a rollback failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
+        time::Duration,
+    };
+
+    use freehold_model::SystemClock;
+
+    use super::*;
+
+    const BUSY: Duration = Duration::from_millis(20);
+
+    /// A store's file with a table whose broken rule is noticed only at the commit.
+    fn thread(path: &std::path::Path) -> WriterThread {
+        let connection = file::open_writer(path, BUSY).expect("a file");
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON;
+                 CREATE TABLE one (id INTEGER PRIMARY KEY);
+                 CREATE TABLE two (id INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .expect("tables");
+        let definitions: Arc<Definitions> = Arc::default();
+        WriterThread {
+            connection,
+            path: path.to_owned(),
+            clock: Arc::new(SystemClock),
+            known: Arc::clone(&definitions),
+            published: Arc::new(RwLock::new(definitions)),
+            _closed: watch::Sender::new(()),
+        }
+    }
+
+    fn job(
+        work: impl FnMut(&mut Desk<'_>) -> Result<(), Failure> + Send + 'static,
+    ) -> (Box<dyn Job>, oneshot::Receiver<Result<()>>) {
+        let (reply, answer) = oneshot::channel();
+        let task = Task {
+            work,
+            result: None,
+            reply,
+        };
+        (Box::new(task), answer)
+    }
+
+    fn insert(desk: &Desk<'_>) -> Result<(), Failure> {
+        desk.connection.execute("INSERT INTO two VALUES (7)", [])?;
+        Ok(())
+    }
+
+    /// Refuses when the neighbour's row is there.
+    fn refuse(desk: &Desk<'_>) -> Result<(), Failure> {
+        let there = desk
+            .connection
+            .prepare("SELECT 1 FROM two WHERE id = 7")?
+            .exists([])?;
+        if there {
+            let error = Error::new(ErrorKind::AlreadyExists, "it is there");
+            return Err(Failure::Refused(error));
+        }
+        Ok(())
+    }
+
+    fn kind(answer: &mut oneshot::Receiver<Result<()>>) -> Option<ErrorKind> {
+        let answer = answer.try_recv().expect("answered");
+        answer.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_refusal_for_what_was_never_committed_is_not_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut thread = thread(&folder.path().join("store.db"));
+        let (first, mut inserted) = job(|desk| insert(desk));
+        let (second, mut refused) = job(|desk| refuse(desk));
+        thread.settle(vec![first, second]);
+        let failed = kind(&mut inserted);
+        assert!(failed.is_some(), "the commit fails");
+        assert_eq!(kind(&mut refused), failed, "nobody knows");
+        // Alone it had nothing to do with anybody.
+        let (alone, mut answer) = job(|_| {
+            Err(Failure::Refused(Error::new(
+                ErrorKind::AlreadyExists,
+                "it is there",
+            )))
+        });
+        thread.settle(vec![alone]);
+        assert_eq!(kind(&mut answer), Some(ErrorKind::AlreadyExists));
+    }
+
+    /// Work that locks the file for everybody else when it has been answered.
+    struct Locks {
+        other: Connection,
+        runs: Arc<AtomicUsize>,
+    }
+
+    impl Job for Locks {
+        fn run(&mut self, desk: &mut Desk<'_>) -> Result<(), Failure> {
+            self.runs.fetch_add(1, Ordering::SeqCst);
+            desk.connection.execute("INSERT INTO one VALUES (7)", [])?;
+            insert(desk)
+        }
+
+        fn forget(&mut self) {}
+
+        fn answer(self: Box<Self>, _: Option<Error>) {
+            self.other
+                .execute_batch("BEGIN IMMEDIATE; DELETE FROM two")
+                .expect("a lock");
+            KEPT.lock().expect("unpoisoned").push(self.other);
+        }
+    }
+
+    static KEPT: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn a_refusal_of_a_group_that_was_rolled_back_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let mut thread = thread(&path);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let first = Box::new(Locks {
+            other: Connection::open(&path).expect("another connection"),
+            runs: Arc::clone(&runs),
+        });
+        let (second, mut refused) = job(|desk| refuse(desk));
+        let (third, mut spoilt) = job(|_| Err(Error::corrupt("deliberate").into()));
+        thread.settle(vec![first, second, third]);
+        assert_eq!(runs.load(Ordering::SeqCst), 2, "in the group, then alone");
+        assert_eq!(kind(&mut refused), Some(ErrorKind::Throttled));
+        assert_eq!(kind(&mut spoilt), Some(ErrorKind::Throttled));
+        KEPT.lock().expect("unpoisoned").clear();
     }
 }
