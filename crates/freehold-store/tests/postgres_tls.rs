@@ -62,6 +62,10 @@ impl Subject for OverTls {
         Box::pin(tokio::time::sleep(time))
     }
 
+    fn soon(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
     fn set_clock_back(&self, _: Duration) -> bool {
         false
     }

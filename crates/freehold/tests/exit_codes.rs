@@ -36,9 +36,11 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) 
 }
 
 /// A loopback port that nothing listens on: taken once and given back.
-fn silent_server() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+fn silent_server() -> (tokio::net::TcpSocket, String) {
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = format!("http://{}", taken.local_addr().unwrap());
+    (taken, address)
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn without_a_token_one_is_refused_with_4() {
 
 #[test]
 fn no_server_is_6_and_says_what_to_do() {
-    let server = silent_server();
+    let (_taken, server) = silent_server();
     let variables = [
         ("FREEHOLD_TOKEN", "x"),
         ("FREEHOLD_SERVER", server.as_str()),
@@ -85,7 +87,7 @@ fn no_server_is_6_and_says_what_to_do() {
 
 #[test]
 fn doctor_finds_that_no_server_answers_and_fails() {
-    let server = silent_server();
+    let (_taken, server) = silent_server();
     let (code, out, err) = run(&["doctor", "--server", &server], &[]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("WRONG  server: nothing answers"), "{out}");
@@ -169,7 +171,7 @@ fn a_new_migration_is_named_after_the_ones_that_are_there() {
 /// Scripts and containers unset a variable by leaving it empty.
 #[test]
 fn an_empty_variable_is_an_unset_one() {
-    let server = silent_server();
+    let (_taken, server) = silent_server();
     let variables = [
         "FREEHOLD_TOKEN_FILE",
         "FREEHOLD_CA",

@@ -243,8 +243,9 @@ async fn a_worker_is_not_kept_out_by_its_own_dead_session() {
     desired.accesses = vec![access(1, "app", AccessLevel::ReadOnly, &[])];
     let proxy = freehold_testing::proxy::Tcp::start((world.server.host(), world.server.port()));
     let limits = freehold_engine::mariadb::Timeouts {
-        statement: std::time::Duration::from_millis(200),
-        grace: std::time::Duration::from_millis(200),
+        // Long enough for every statement before the network stalls, also on a busy machine.
+        statement: std::time::Duration::from_secs(3),
+        grace: std::time::Duration::from_secs(1),
         ..freehold_engine::mariadb::Timeouts::default()
     };
     let engine = MariadbEngine::with_timeouts(target(proxy.port(), &world.admin), limits);

@@ -100,11 +100,12 @@ pub(crate) fn engine(port: u16, login: &Login) -> EngineHandle {
 
 pub(crate) fn impatient_engine(port: u16, login: &Login) -> EngineHandle {
     let timeouts = Timeouts {
-        answer: Duration::from_millis(500),
+        // A busy machine answers in that, and a test that waits for silence ends soon.
+        answer: Duration::from_secs(3),
         ..Timeouts::default()
     };
     let mut target = target(port, login);
-    target.connect_timeout = Duration::from_millis(500);
+    target.connect_timeout = Duration::from_secs(3);
     let engine = RedisEngine::with_timeouts(target, Arc::new(SystemEntropy), timeouts);
     EngineHandle::new(engine)
 }

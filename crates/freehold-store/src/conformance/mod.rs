@@ -38,6 +38,12 @@ pub trait Subject: Send + Sync {
     /// it; one with a clock of its own must wait.
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()>;
 
+    /// How long something lasts that a promise lets run out: long enough for what must happen before
+    /// it does. Where the clock is real, a busy machine must be able to do that in time.
+    fn soon(&self) -> Duration {
+        Duration::from_millis(150)
+    }
+
     /// Sets the store's clock back. `false` when the test does not rule that clock.
     fn set_clock_back(&self, by: Duration) -> bool;
 }

@@ -11,8 +11,6 @@ use crate::{
     StoreHandle,
 };
 
-/// Long enough that what must happen before it does, short enough to wait for.
-const SOON: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(3600);
 
 fn one(number: u64) -> Range {
@@ -23,13 +21,14 @@ fn one(number: u64) -> Range {
 }
 
 pub async fn an_expired_record_is_absent(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (store, things) = (subject.open().await, collection("things"));
     store
         .define(spec(&things, vec![index("one", &["/n"], true, 1)]))
         .await
         .unwrap();
     let at = key("a");
-    let end = store.now().await.unwrap() + SOON;
+    let end = store.now().await.unwrap() + soon;
     let etag = put_until(&store, &things, &at, n(1), end).await.unwrap();
     let record = get(&store, &things, &at).await.unwrap();
     assert_eq!(
@@ -38,7 +37,7 @@ pub async fn an_expired_record_is_absent(subject: &dyn Subject) {
     );
     assert_eq!(keys_of(&store, &things, one(1), 10).await, ["a"]);
 
-    subject.pass(SOON).await;
+    subject.pass(soon).await;
     assert!(store.now().await.unwrap() >= end);
     assert_eq!(get(&store, &things, &at).await, None);
     assert_eq!(keys_of(&store, &things, Range::All, 10).await, [""; 0]);
@@ -81,31 +80,32 @@ pub async fn an_expired_record_is_absent(subject: &dyn Subject) {
         .await
         .unwrap();
     assert_eq!(get(&store, &things, &key("b")).await, None);
-    let end = store.now().await.unwrap() + SOON;
+    let end = store.now().await.unwrap() + soon;
     put_until(&store, &things, &key("c"), n(6), end)
         .await
         .unwrap();
     put(&store, &things, &key("c"), n(6), PutMode::Upsert)
         .await
         .unwrap();
-    subject.pass(SOON).await;
+    subject.pass(soon).await;
     assert_eq!(get(&store, &things, &key("c")).await.unwrap().etag.rev(), 2);
 }
 
 pub async fn an_expired_unique_value_is_free(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (store, things) = (subject.open().await, collection("things"));
     store
         .define(spec(&things, vec![index("one", &["/n"], true, 1)]))
         .await
         .unwrap();
-    let end = store.now().await.unwrap() + SOON;
+    let end = store.now().await.unwrap() + soon;
     put_until(&store, &things, &key("old"), n(1), end)
         .await
         .unwrap();
     put(&store, &things, &key("new"), n(1), PutMode::Create)
         .await
         .unwrap_err();
-    subject.pass(SOON).await;
+    subject.pass(soon).await;
     let begin = store.changes(None, 100).await.unwrap().next;
     put(&store, &things, &key("new"), n(1), PutMode::Create)
         .await
@@ -128,12 +128,13 @@ pub async fn an_expired_unique_value_is_free(subject: &dyn Subject) {
 }
 
 pub async fn purging_announces_and_counts(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (store, things) = (subject.open().await, collection("things"));
     store
         .define(spec(&things, vec![index("one", &["/n"], true, 1)]))
         .await
         .unwrap();
-    let end = store.now().await.unwrap() + SOON;
+    let end = store.now().await.unwrap() + soon;
     for at in 0..3 {
         put_until(&store, &things, &key(format!("{at}")), n(at), end)
             .await
@@ -147,7 +148,7 @@ pub async fn purging_announces_and_counts(subject: &dyn Subject) {
         .await
         .unwrap();
     assert_eq!(store.purge(LONG).await.unwrap(), 0);
-    subject.pass(SOON).await;
+    subject.pass(soon).await;
     put(&store, &things, &key("2"), n(2), PutMode::Upsert)
         .await
         .unwrap();
@@ -170,6 +171,7 @@ pub async fn purging_announces_and_counts(subject: &dyn Subject) {
 }
 
 pub async fn a_lease_is_exclusive_and_its_epoch_grows(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (store, other) = (subject.open().await, subject.open().await);
     let name = LeaseName::new("target/'%\0").unwrap();
     let acquire = async |store: &StoreHandle, who| store.lease_acquire(&name, who, LONG).await;
@@ -199,12 +201,12 @@ pub async fn a_lease_is_exclusive_and_its_epoch_grows(subject: &dyn Subject) {
     store.lease_release(&third).await.unwrap();
 
     let short = store
-        .lease_acquire(&name, "a", SOON)
+        .lease_acquire(&name, "a", soon)
         .await
         .unwrap()
         .unwrap();
     assert!(short.epoch > third.epoch);
-    subject.pass(SOON + Duration::from_millis(1)).await;
+    subject.pass(soon + Duration::from_millis(1)).await;
     store.lease_renew(&short).await.unwrap_err();
     let last = acquire(&other, "b").await.unwrap().unwrap();
     assert!(last.epoch > short.epoch);
@@ -276,6 +278,7 @@ async fn contend(
 
 /// A holder that was paused past its lease wakes up and writes.
 pub async fn a_batch_under_a_lost_lease_changes_nothing(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (paused, other) = (subject.open().await, subject.open().await);
     let (things, name) = (collection("things"), LeaseName::new("l").unwrap());
     let write = |number, epoch| {
@@ -285,12 +288,12 @@ pub async fn a_batch_under_a_lost_lease_changes_nothing(subject: &dyn Subject) {
             .require(Precondition::LeaseHeld { name, epoch })
     };
     let lease = paused
-        .lease_acquire(&name, "paused", SOON)
+        .lease_acquire(&name, "paused", soon)
         .await
         .unwrap()
         .unwrap();
     paused.apply(write(1, lease.epoch)).await.unwrap();
-    subject.pass(SOON + Duration::from_millis(1)).await;
+    subject.pass(soon + Duration::from_millis(1)).await;
     // Lost by time alone, before anybody else has taken it.
     let error = paused.apply(write(2, lease.epoch)).await.unwrap_err();
     assert_eq!(
@@ -313,32 +316,33 @@ pub async fn a_batch_under_a_lost_lease_changes_nothing(subject: &dyn Subject) {
 
 /// Where the test rules the clock, it jumps forward over everything and back again.
 pub async fn a_clock_that_jumps_breaks_no_promise(subject: &dyn Subject) {
+    let soon = subject.soon();
     let (store, things) = (subject.open().await, collection("things"));
     store
         .define(spec(&things, vec![index("one", &["/n"], true, 1)]))
         .await
         .unwrap();
     let name = LeaseName::new("l").unwrap();
-    let end = store.now().await.unwrap() + SOON;
+    let end = store.now().await.unwrap() + soon;
     put_until(&store, &things, &key("old"), n(1), end)
         .await
         .unwrap();
     let first = store
-        .lease_acquire(&name, "a", SOON)
+        .lease_acquire(&name, "a", soon)
         .await
         .unwrap()
         .unwrap();
     let begin = store.changes(None, 100).await.unwrap().next;
-    subject.pass(SOON * 2).await;
+    subject.pass(soon * 2).await;
     put(&store, &things, &key("new"), n(1), PutMode::Create)
         .await
         .unwrap();
     let second = store
-        .lease_acquire(&name, "b", SOON)
+        .lease_acquire(&name, "b", soon)
         .await
         .unwrap()
         .unwrap();
-    let jumped = subject.set_clock_back(SOON * 2);
+    let jumped = subject.set_clock_back(soon * 2);
 
     // The epoch that was overtaken stays void, though its time seems to have come again.
     let held = |epoch| Precondition::LeaseHeld {
@@ -371,7 +375,7 @@ pub async fn a_clock_that_jumps_breaks_no_promise(subject: &dyn Subject) {
             .windows(2)
             .all(|two| two[0].position < two[1].position)
     );
-    store.purge(SOON / 2).await.unwrap();
+    store.purge(soon / 2).await.unwrap();
     match store.changes(Some(begin), 100).await {
         Ok(rest) => assert_eq!(rest, told),
         Err(error) => {
