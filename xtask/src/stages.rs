@@ -21,9 +21,21 @@ pub(crate) struct Arguments {
     #[arg(value_enum)]
     stages: Vec<Stage>,
 
+    /// How much of the fault harness to run
+    #[arg(long, value_enum, default_value_t = Faults::Share)]
+    faults: Faults,
+
     /// Go on after a stage that failed
     #[arg(long)]
     keep_going: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Faults {
+    /// A share of the cases that changes with each commit
+    Share,
+    /// Every case there is: hours on a small machine
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         }
         println!("\n=== {stage}");
         let start = Instant::now();
-        let outcome = match stage.perform(&root, &mut tests) {
+        let outcome = match stage.perform(&root, arguments.faults, &mut tests) {
             Ok(()) => Outcome::Passed,
             Err(error) => {
                 println!("\n{stage} failed: {error}");
@@ -101,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 }
 
 impl Stage {
-    fn perform(self, root: &Path, tests: &mut Option<Counts>) -> Result {
+    fn perform(self, root: &Path, faults: Faults, tests: &mut Option<Counts>) -> Result {
         let workspace = ["--workspace", "--all-features", "--locked"];
         match self {
             Self::Install => install::run(),
@@ -123,7 +135,7 @@ impl Stage {
                     .args(workspace)
                     .arg("--all-targets"),
             ),
-            Self::Test => nextest(root, &workspace, tests),
+            Self::Test => nextest(root, &workspace, faults, tests),
             Self::Doctest => {
                 command::run(command::cargo(root).args(["test", "--doc"]).args(workspace))
             }
@@ -200,7 +212,19 @@ impl Counts {
     }
 }
 
-fn nextest(root: &Path, workspace: &[&str], tests: &mut Option<Counts>) -> Result {
+/// The commit, by which the fault harness chooses its share. A tree without one chooses by the day.
+fn head(root: &Path) -> Option<String> {
+    let output = Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .current_dir(root)
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+fn nextest(root: &Path, workspace: &[&str], faults: Faults, tests: &mut Option<Counts>) -> Result {
     let cargo = command::cargo(root);
     let mut command = match namespace() {
         Some(mut words) => {
@@ -217,6 +241,19 @@ fn nextest(root: &Path, workspace: &[&str], tests: &mut Option<Counts>) -> Resul
         .args(["nextest", "run"])
         .args(workspace)
         .args(["--no-fail-fast", "--no-tests=fail"]);
+    match faults {
+        Faults::All => {
+            command.args(["--profile", "faults"]);
+            command.env("FREEHOLD_FAULTS", "all");
+        }
+        Faults::Share => {
+            if std::env::var_os("FREEHOLD_FAULTS_TURN").is_none()
+                && let Some(commit) = head(root)
+            {
+                command.env("FREEHOLD_FAULTS_TURN", commit);
+            }
+        }
+    }
     if std::io::stderr().is_terminal() {
         command.args(["--color", "always"]);
     }

@@ -1,16 +1,17 @@
 //! The fault harness on every operation and on the reconciler of databases: each is disturbed at
 //! every save and every effect, and the world must end as the undisturbed one did.
 //!
-//! `FREEHOLD_FAULTS=all` runs every case there is; without it a test takes a spread of its cases
-//! that moves over all points and keeps the whole below a minute or two. `FREEHOLD_FAULTS_ONLY`
-//! runs one case, as a report names it.
+//! `FREEHOLD_FAULTS=all` runs every case there is; without it a test takes a share of its cases, spread
+//! over all points, that keeps the whole below a minute or two. Which share it is turns with
+//! `FREEHOLD_FAULTS_TURN` (`cargo xtask test` gives the commit), else with the day, so that each case has
+//! its turn. `FREEHOLD_FAULTS_ONLY` runs one case, as a report names it.
 
 mod seen;
 mod shop;
 
 use std::time::Duration;
 
-use freehold_model::Gate;
+use freehold_model::{Clock as _, Gate, SystemClock};
 use freehold_testing::faults::{
     self, Fault, Options, Report, Scenario, Snapshot, WorkError, Worker,
 };
@@ -112,20 +113,49 @@ impl Scenario for Disturbed {
     }
 }
 
-/// Runs the cases of some faults: all of them when asked, else about `wanted` of `about`.
-fn check(work: Work, adapter: Adapter, faults: &[Fault], shard: (usize, usize)) -> Report {
+/// Which share of the cases is run this time.
+fn turn() -> (String, usize) {
+    let turn = std::env::var("FREEHOLD_FAULTS_TURN");
+    let text = turn.unwrap_or_else(|_| {
+        let day = SystemClock.now().as_second() / (24 * 60 * 60);
+        format!("day {day}")
+    });
+    // FNV-1a: the same text must mean the same share on every machine.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (text, (hash % (1 << 32)) as usize)
+}
+
+fn say(words: std::fmt::Arguments<'_>) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), words);
+}
+
+/// Runs the cases of some faults: all of them when asked, else one of `shares`. Tests begin with
+/// different ones, so that a point that two of them pass is disturbed in more ways at once.
+fn check(
+    work: Work,
+    adapter: Adapter,
+    faults: &[Fault],
+    (first, shares): (usize, usize),
+) -> Report {
     let mut options = Options::from_env().only_faults(faults);
     let all = std::env::var("FREEHOLD_FAULTS").is_ok_and(|word| word == "all");
     if options.shard == (0, 1) && options.only.is_none() && !all {
-        options.shard = shard;
+        let (text, turn) = turn();
+        let share = (first + turn) % shares;
+        options.shard = (share, shares);
+        say(format_args!(
+            "share {} of {shares} (FREEHOLD_FAULTS_TURN={text:?})\n",
+            share + 1
+        ));
     }
     options.patience = Duration::from_secs(90);
     options.budget = Duration::from_secs(if all { 3600 } else { 300 });
     options.parallel = if faults == [Fault::Sleep] { 6 } else { 3 };
     let report = faults::check(&Disturbed { work, adapter }, &options);
     if all {
-        let mut text = std::io::stderr();
-        let _ = std::io::Write::write_fmt(&mut text, format_args!("{work:?} {faults:?}: {report}"));
+        say(format_args!("{work:?} {faults:?}: {report}"));
     }
     report
 }
