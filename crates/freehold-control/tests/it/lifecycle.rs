@@ -270,3 +270,44 @@ async fn how_long_a_request_took_and_who_had_to_act_is_recorded() {
     assert_eq!(by("ci-shop", "database.apply"), 0, "no human: {touches:?}");
     plant.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_database_stays_closed_when_somebody_opens_it_by_hand() {
+    let plant = Plant::start().await;
+    let binding = plant.provisioned(ORDERS).await;
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let deleted = plant.control.resource_delete(&plant.admin, &orders).await;
+    deleted.expect("accepted");
+    plant
+        .until(&orders, "quarantined", |found| {
+            found
+                .status
+                .as_ref()
+                .is_some_and(|status| status.get("quarantine").is_some())
+        })
+        .await;
+    let login = &binding.username;
+    plant.server.psql(
+        "postgres",
+        &format!(
+            "CREATE ROLE intruder LOGIN; ALTER ROLE \"{login}\" LOGIN; \
+             GRANT CONNECT ON DATABASE shop_orders TO PUBLIC, \"{login}\"; \
+             ALTER DATABASE shop_orders CONNECTION LIMIT -1"
+        ),
+    );
+    eventually("it is closed again", || async {
+        let open = format!(
+            "SELECT has_database_privilege('intruder', 'shop_orders', 'CONNECT') \
+             OR has_database_privilege('{login}', 'shop_orders', 'CONNECT') \
+             OR (SELECT rolcanlogin FROM pg_roles WHERE rolname = '{login}') \
+             OR (SELECT datconnlimit <> 0 FROM pg_database WHERE datname = 'shop_orders')"
+        );
+        plant.server.psql("postgres", &open).trim() == "f"
+    })
+    .await;
+    assert!(sql(&binding, "SELECT 1").await.is_err(), "nobody gets in");
+    let still = plant.get(&orders).await;
+    let status = still.status.as_ref().expect("a status");
+    assert!(status.get("quarantine").is_some(), "{status}");
+    plant.stop().await;
+}
