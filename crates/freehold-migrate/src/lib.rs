@@ -14,10 +14,12 @@
 //! be honoured is refused with file, line, reason and advice, and nothing has run. `docs/migrations.md`
 //! has the rules for developers.
 //!
-//! Not here: baselines, undo, repair, callbacks and placeholders, which are refused by name; and who
-//! may run what, which is the control plane's matter.
+//! * [`Settings`]: what a project's `flyway.toml` or `flyway.conf` says, in the bundle.
+//!
+//! Not here: undo, which is refused by name; and who may run what, which is the control plane's matter.
 
 mod bundle;
+mod callback;
 mod checksum;
 mod dialect;
 mod history;
@@ -29,10 +31,12 @@ mod runner;
 pub mod runner_process;
 mod scaffold;
 mod script;
+mod settings;
 mod state;
 mod version;
 
-pub use bundle::{Bundle, BundleError, Content, Limits, Manifest, ManifestFile, Packed};
+pub use bundle::{Bundle, BundleError, Content, Limits, Manifest, ManifestFile, Packed, Project};
+pub use callback::CallbackEvent;
 pub use checksum::checksum;
 pub use dialect::{Dialect, HISTORY_TABLE, UnknownDialect};
 pub use history::{HistoryRow, RowKind};
@@ -49,5 +53,6 @@ pub use script::{
     Mode, Script, ScriptConfig, SplitError, Statement, StatementClass, TransactionControl, Warning,
     split,
 };
+pub use settings::{IgnorePattern, InvalidIgnorePattern, Settings, SettingsFile};
 pub use state::{PlanOptions, State, StatusEntry};
 pub use version::{InvalidVersion, Version};

@@ -4,39 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Version;
+use crate::{CallbackEvent, Version};
 
 /// Width of the history table's `description` and `script` columns.
 const DESCRIPTION_LENGTH_MAX: usize = 200;
 const SCRIPT_LENGTH_MAX: usize = 1000;
-
-/// Flyway's callback events; a file named by one is a callback, not a migration.
-const CALLBACK_EVENTS: &[&str] = &[
-    "beforeMigrate",
-    "afterMigrate",
-    "beforeEachMigrate",
-    "afterEachMigrate",
-    "beforeClean",
-    "afterClean",
-    "beforeValidate",
-    "afterValidate",
-    "beforeBaseline",
-    "afterBaseline",
-    "beforeRepair",
-    "afterRepair",
-    "beforeInfo",
-    "afterInfo",
-    "beforeUndo",
-    "afterUndo",
-    "beforeEachUndo",
-    "afterEachUndo",
-    "afterVersioned",
-    "beforeRepeatables",
-    "createSchema",
-    "beforeCreateSchema",
-    "beforeConnect",
-    "afterConnect",
-];
 
 /// A migration's name, parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +25,16 @@ pub enum ScriptKind {
     Versioned(Version),
     /// `R`: runs after the versioned ones whenever its text has changed.
     Repeatable,
+    /// `B`: runs instead of all versioned ones up to its version, where nothing has run yet.
+    Baseline(Version),
 }
 
 /// What a file is to a migrations folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileRole {
     Migration(ScriptName),
+    /// `afterMigrate.sql`, `beforeMigrate__log.sql`: runs at a moment of the run.
+    Callback(CallbackEvent),
     /// `<script>.sql.conf`: settings of the script beside it.
     ScriptConfig,
     /// Nothing of ours: a README, a `.DS_Store`.
@@ -92,20 +68,18 @@ pub fn role_of(path: &str) -> FileRole {
     }
     match strip_suffix_ignoring_case(file, ".sql") {
         None => FileRole::Stray,
-        Some(stem) => match parse_stem(stem) {
-            Ok(name) => FileRole::Migration(name),
-            Err(refused) => FileRole::Refused(refused),
+        Some(stem) => match CallbackEvent::of_file(stem) {
+            Some(Ok(event)) => FileRole::Callback(event),
+            Some(Err(refused)) => FileRole::Refused(refused),
+            None => match parse_stem(stem) {
+                Ok(name) => FileRole::Migration(name),
+                Err(refused) => FileRole::Refused(refused),
+            },
         },
     }
 }
 
 fn parse_stem(stem: &str) -> Result<ScriptName, RefusedName> {
-    if let Some(event) = callback_event(stem) {
-        return refuse(
-            format!("it is a Flyway callback ({event}), which Freehold does not run yet"),
-            "Move it out of the folder, or put its statements into a migration.",
-        );
-    }
     let Some(prefix @ ('V' | 'R' | 'B' | 'U')) = stem.chars().next() else {
         let lower = stem.starts_with(['v', 'r', 'b', 'u']);
         let advice = if lower {
@@ -127,17 +101,17 @@ fn parse_stem(stem: &str) -> Result<ScriptName, RefusedName> {
             format!("a repeatable migration has no version, and {version:?} stands before `__`"),
             "Name it R__description.sql.",
         ),
-        'B' => refuse(
-            "baseline migrations (B) are not supported yet".to_owned(),
-            "Use a versioned migration (V) that creates the same objects.",
-        ),
         'U' => refuse(
             "undo migrations (U) are not supported yet".to_owned(),
             "Write the way back as the next versioned migration (V).",
         ),
         _ => match version.parse::<Version>() {
             Ok(version) => Ok(ScriptName {
-                kind: ScriptKind::Versioned(version),
+                kind: if prefix == 'B' {
+                    ScriptKind::Baseline(version)
+                } else {
+                    ScriptKind::Versioned(version)
+                },
                 description,
             }),
             Err(error) => refuse(
@@ -146,24 +120,6 @@ fn parse_stem(stem: &str) -> Result<ScriptName, RefusedName> {
             ),
         },
     }
-}
-
-fn callback_event(stem: &str) -> Option<&'static str> {
-    let event = stem.split_once("__").map_or(stem, |(event, _)| event);
-    let base = [
-        "OperationFinish",
-        "StatementError",
-        "Statement",
-        "Applied",
-        "Error",
-    ]
-    .iter()
-    .find_map(|suffix| event.strip_suffix(suffix))
-    .unwrap_or(event);
-    CALLBACK_EVENTS
-        .iter()
-        .copied()
-        .find(|known| *known == base || *known == event)
 }
 
 fn refuse<T>(reason: String, advice: &str) -> Result<T, RefusedName> {
@@ -182,7 +138,7 @@ fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str
 impl ScriptName {
     pub fn version(&self) -> Option<&Version> {
         match &self.kind {
-            ScriptKind::Versioned(version) => Some(version),
+            ScriptKind::Versioned(version) | ScriptKind::Baseline(version) => Some(version),
             ScriptKind::Repeatable => None,
         }
     }
@@ -197,6 +153,7 @@ impl fmt::Display for ScriptName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ScriptKind::Versioned(version) => write!(f, "version {version}"),
+            ScriptKind::Baseline(version) => write!(f, "baseline {version}"),
             ScriptKind::Repeatable => write!(f, "repeatable {:?}", self.description),
         }
     }
@@ -288,13 +245,11 @@ mod tests {
             "V__x.sql",
             "Vx__y.sql",
             "v1__x.sql",
-            "B1__x.sql",
             "U1__x.sql",
             "schema.sql",
             "V1._x.sql",
             "V1-2__x.sql",
-            "afterMigrate.sql",
-            "beforeEachMigrate__log.sql",
+            "B__x.sql",
             "afterEachMigrateStatementError.sql",
             "é.sql",
             ".sql.sql/x.sql/V.sql",

@@ -37,13 +37,13 @@ pub fn plan<'a>(
             .filter(|entry| entry.state == State::Pending)
             .filter_map(|entry| entry.migration)
             .collect(),
-        refusals: validate(&survey),
+        refusals: validate(&survey, options),
         status: survey.entries.iter().map(StatusEntry::from).collect(),
         last_rank: rows.last().map_or(0, |row| row.installed_rank),
     }
 }
 
-fn validate(survey: &Survey<'_>) -> Vec<Refusal> {
+fn validate(survey: &Survey<'_>, options: &PlanOptions) -> Vec<Refusal> {
     let mut refusals: Vec<Refusal> = survey
         .corrupted
         .iter()
@@ -62,7 +62,17 @@ fn validate(survey: &Survey<'_>) -> Vec<Refusal> {
         .collect();
     for entry in &survey.entries {
         refusals.extend(entry.row.and_then(unknown_kind));
-        refusals.extend(judge(entry, survey));
+        let is_repeatable = match (entry.row, entry.migration) {
+            (Some(row), _) => row.version.is_none(),
+            (None, migration) => migration.is_some_and(Migration::is_repeatable),
+        };
+        let ignored = options
+            .ignore
+            .iter()
+            .any(|pattern| pattern.matches(is_repeatable, entry.state));
+        if !ignored {
+            refusals.extend(judge(entry, survey));
+        }
     }
     refusals
 }
@@ -83,9 +93,8 @@ fn unknown_kind(row: &HistoryRow) -> Option<Refusal> {
 
 fn judge(entry: &Entry<'_>, survey: &Survey<'_>) -> Option<Refusal> {
     match entry.state {
-        // Flyway lets a failure of a newer program pass, as it ignores all that it does not know yet.
-        State::Failed | State::FailedMissing => Some(failed(entry)),
-        State::Missing => Some(missing(entry)),
+        State::Failed | State::FailedMissing | State::FailedFuture => Some(failed(entry)),
+        State::Missing | State::Future => Some(missing(entry)),
         State::Ignored => Some(ignored(entry, survey)),
         State::Success | State::OutOfOrder | State::Outdated | State::Superseded => {
             mismatch(entry, survey)
@@ -178,7 +187,7 @@ fn changed(entry: &Entry<'_>, migration: &Migration<'_>, row: &HistoryRow) -> Re
     let applied = row
         .checksum
         .map_or_else(|| "none".to_owned(), |sum| sum.to_string());
-    let advice = if row.checksum == Some(checksum::with_line_feeds(migration.text())) {
+    let advice = if row.checksum == Some(checksum::with_line_feeds(migration.raw())) {
         "The file is unchanged: an old version of Flyway counted line feeds too. Run flyway repair once to store today's checksum."
     } else {
         "Put the file back as it was applied and write the change as a new migration. If the change is harmless, flyway repair stores the new checksum."

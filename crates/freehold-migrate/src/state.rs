@@ -3,11 +3,11 @@
 //! Pure and linear: one pass over the rows in the order of their ranks, one over the files, lookups by
 //! hash. Flyway's own calculation grows with the square of the history and more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HistoryRow, Migration, Migrations, RowKind, Version};
+use crate::{HistoryRow, IgnorePattern, Migration, Migrations, RowKind, Settings, Version};
 
 /// Flyway's states, under its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub enum State {
     #[serde(rename = "Below Baseline")]
     BelowBaseline,
     Baseline,
+    /// A baseline migration that does not run, because something has run already or a higher one does.
+    #[serde(rename = "Ignored (Baseline)")]
+    IgnoredBaseline,
     /// Never run, and a higher version was.
     Ignored,
     Missing,
@@ -45,6 +48,7 @@ impl State {
             Self::AboveTarget => "Above Target",
             Self::BelowBaseline => "Below Baseline",
             Self::Baseline => "Baseline",
+            Self::IgnoredBaseline => "Ignored (Baseline)",
             Self::Ignored => "Ignored",
             Self::Missing => "Missing",
             Self::FailedMissing => "Failed (Missing)",
@@ -69,13 +73,41 @@ impl State {
 }
 
 /// What may run beyond the rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PlanOptions {
     /// Run a version below the highest applied one instead of refusing it.
     pub out_of_order: bool,
     /// Run no version above this one.
     pub target: Option<Version>,
+    /// What validation overlooks.
+    pub ignore: Vec<IgnorePattern>,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self::of(&Settings::default())
+    }
+}
+
+impl PlanOptions {
+    /// What a project's settings allow.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            out_of_order: settings.out_of_order,
+            target: settings.target.clone(),
+            ignore: settings.ignore_migration_patterns.clone(),
+        }
+    }
+
+    /// The same, with what a run asks for itself.
+    pub(crate) fn within(&self, settings: &Settings) -> Self {
+        Self {
+            out_of_order: self.out_of_order || settings.out_of_order,
+            target: self.target.clone().or_else(|| settings.target.clone()),
+            ignore: settings.ignore_migration_patterns.clone(),
+        }
+    }
 }
 
 /// One line of `flyway info`: a file, a row, or both.
@@ -140,12 +172,16 @@ pub(crate) fn survey<'a>(
         .all()
         .map(|migration| (Subject::of_migration(migration), migration))
         .collect();
+    let baselines = by_version(&migrations.baselines);
     let mut entries = Vec::with_capacity(rows.len() + files.len());
     let mut running: Option<&Version> = None;
     let mut baseline: Option<&Version> = None;
     for (index, row) in rows.iter().enumerate() {
         let fate = fates[index];
-        let migration = files.get(&Subject::of_row(row)).copied();
+        let migration = match (&row.kind, &row.version) {
+            (RowKind::SqlBaseline, Some(version)) => baselines.get(version).copied(),
+            _ => files.get(&Subject::of_row(row)).copied(),
+        };
         let out_of_order = running.is_some_and(|highest| Some(highest) > row.version.as_ref());
         let is_latest = latest.get(&Subject::of_row(row)) == Some(&index);
         let state = row_state(
@@ -174,12 +210,18 @@ pub(crate) fn survey<'a>(
             state,
         });
     }
+    let first = rows
+        .is_empty()
+        .then(|| first_baseline(migrations, options))
+        .flatten();
+    entries.extend(baselines_without_rows(migrations, rows, first));
+    let from = baseline.max(first.and_then(Migration::version));
     let mut below = Vec::new();
     for migration in migrations.all() {
         let row = latest
             .get(&Subject::of_migration(migration))
             .map(|&index| &rows[index]);
-        let Some(state) = file_state(migration, row, baseline, running, options) else {
+        let Some(state) = file_state(migration, row, from, running, options) else {
             continue;
         };
         let entry = Entry {
@@ -200,6 +242,53 @@ pub(crate) fn survey<'a>(
         highest_applied: running,
         corrupted,
     }
+}
+
+fn by_version<'a>(migrations: &'a [Migration<'a>]) -> HashMap<&'a Version, &'a Migration<'a>> {
+    let versions = migrations.iter();
+    versions
+        .filter_map(|migration| Some((migration.version()?, migration)))
+        .collect()
+}
+
+/// The baseline migrations that no row stands for. The first of them runs, all others never will.
+fn baselines_without_rows<'a>(
+    migrations: &'a Migrations<'a>,
+    rows: &[HistoryRow],
+    first: Option<&Migration<'_>>,
+) -> Vec<Entry<'a>> {
+    let applied: HashSet<&Version> = rows
+        .iter()
+        .filter(|row| row.kind == RowKind::SqlBaseline)
+        .filter_map(|row| row.version.as_ref())
+        .collect();
+    let first = first.and_then(Migration::version);
+    let lonely = migrations.baselines.iter().filter(|migration| {
+        let version = migration.version();
+        version.is_none_or(|version| !applied.contains(version))
+    });
+    lonely
+        .map(|migration| Entry {
+            migration: Some(migration),
+            row: None,
+            state: if first.is_some() && migration.version() == first {
+                State::Pending
+            } else {
+                State::IgnoredBaseline
+            },
+        })
+        .collect()
+}
+
+/// The baseline migration that a database without a history starts from: the highest that may run.
+fn first_baseline<'a>(
+    migrations: &'a Migrations<'a>,
+    options: &PlanOptions,
+) -> Option<&'a Migration<'a>> {
+    migrations.baselines.iter().rev().find(|migration| {
+        let target = options.target.as_ref();
+        target.is_none_or(|target| migration.version() <= Some(target))
+    })
 }
 
 type Latest<'a> = HashMap<Subject<'a>, usize>;
@@ -246,7 +335,7 @@ fn row_state(
         Fate::Undone => return State::Undone,
         Fate::Lives => {}
     }
-    if row.kind == RowKind::Baseline {
+    if matches!(row.kind, RowKind::Baseline | RowKind::SqlBaseline) {
         return if row.success {
             State::Baseline
         } else {
@@ -325,7 +414,7 @@ fn file_state(
 
 /// Old Flyways wrote NULL for an empty script, newer ones zero.
 pub(crate) fn checksum_matches(migration: &Migration<'_>, row: &HistoryRow) -> bool {
-    row.checksum.unwrap_or(0) == migration.checksum
+    migration.has_checksum(row.checksum.unwrap_or(0))
 }
 
 /// One line of `freehold migrate status`.
@@ -361,7 +450,11 @@ impl From<&Entry<'_>> for StatusEntry {
             (
                 migration.version().map(ToString::to_string),
                 migration.name.description.clone(),
-                RowKind::Sql,
+                if migration.is_baseline() {
+                    RowKind::SqlBaseline
+                } else {
+                    RowKind::Sql
+                },
                 migration.path.to_owned(),
             )
         };

@@ -34,6 +34,14 @@ pub struct InvalidVersion {
 }
 
 impl Version {
+    /// Flyway's version of a baseline that nobody has given another one.
+    pub(crate) fn one() -> Self {
+        Self {
+            text: "1".to_owned(),
+            parts: vec!["1".to_owned()],
+        }
+    }
+
     /// The text as the history table holds it: the file's, with `_` turned into `.`.
     pub fn as_str(&self) -> &str {
         &self.text

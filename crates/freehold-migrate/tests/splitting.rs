@@ -427,20 +427,6 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
 }
 
 #[test]
-fn placeholders_are_refused_unless_the_config_says_they_are_text() {
-    assert_eq!(
-        loaded("select 1;\n select '${name}'"),
-        Err(vec![(RefusalCode::Placeholder, 2, 10)])
-    );
-    let config = ScriptConfig {
-        placeholder_replacement: Some(false),
-        ..ScriptConfig::default()
-    };
-    assert!(loaded_with("select '${name}'", config).is_ok());
-    assert!(loaded("select '${name'").is_ok());
-}
-
-#[test]
 fn a_hundred_megabytes_take_linear_time() {
     let line = "INSERT INTO items (id, name, params) VALUES ('1','it''s; a name','$1 -- x');\n";
     let script = line.repeat(1_300_000);

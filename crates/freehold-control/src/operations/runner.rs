@@ -76,7 +76,7 @@ pub(super) async fn run(
             .await;
         text
     });
-    let input = input(step, target, digest, bundle.len() as u64);
+    let input = input(control, step, target, digest, bundle.len() as u64);
     // Kept in a task of its own: a runner that reports while it still reads must not block us both.
     let feeding = tokio::spawn(feed(stdin, input, bundle));
     let mut lines = BufReader::new(stdout).lines();
@@ -146,6 +146,7 @@ fn start(control: &Control) -> Result<Child, RunTrouble> {
 }
 
 fn input(
+    control: &Control,
     step: &StepContext,
     target: RunnerTarget,
     digest: &BundleDigest,
@@ -156,7 +157,11 @@ fn input(
         bundle: BundleSource::Inline { length },
         digest: digest.clone(),
         target,
-        options: RunOptions::default(),
+        options: RunOptions {
+            environment: step.target.environment.as_ref().map(ToString::to_string),
+            started_at: Some(control.clock.now()),
+            ..RunOptions::default()
+        },
     }
 }
 

@@ -160,7 +160,7 @@ impl Control {
             .filter(|row| !row.success)
             .map(|row| row.installed_rank)
             .collect();
-        let plan = plan(&migrations, &mut rows, &PlanOptions::default());
+        let plan = plan(&migrations, &mut rows, &PlanOptions::of(bundle.settings()));
         Ok(plan
             .status
             .into_iter()

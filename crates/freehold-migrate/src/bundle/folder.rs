@@ -1,9 +1,66 @@
 //! From a folder to a bundle.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{Bundle, BundleError, Limits, archive};
-use crate::{Dialect, FileRole, Refusal, RefusalCode, role_of};
+use crate::{Dialect, FileRole, Refusal, RefusalCode, Settings, SettingsFile, role_of};
+
+/// Flyway's settings files, as they are looked for in a folder.
+const SETTINGS_FILES: [&str; 2] = ["flyway.toml", "flyway.conf"];
+
+/// Where a project's scripts are, and by what settings they run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Project {
+    /// A script's path is relative to the one that it is in.
+    pub folders: Vec<PathBuf>,
+    pub settings: Settings,
+    /// Settings that have no meaning here, by name.
+    pub without_meaning: Vec<String>,
+}
+
+impl Project {
+    /// The project of one folder, by the settings file that lies in it, if there is one.
+    ///
+    /// # Errors
+    /// A settings file that cannot be read or honoured.
+    pub fn of_folder(folder: &Path) -> Result<Self, BundleError> {
+        for name in SETTINGS_FILES {
+            let file = folder.join(name);
+            if file.is_file() {
+                let project = Self::of_settings(&file)?;
+                return Ok(Self {
+                    folders: vec![folder.to_owned()],
+                    ..project
+                });
+            }
+        }
+        Ok(Self {
+            folders: vec![folder.to_owned()],
+            ..Self::default()
+        })
+    }
+
+    /// The project of a settings file: its locations are relative to the folder that it lies in.
+    ///
+    /// # Errors
+    /// A settings file that cannot be read or honoured.
+    pub fn of_settings(file: &Path) -> Result<Self, BundleError> {
+        let text = fs::read_to_string(file).map_err(|source| unreadable(file, source))?;
+        let name = file.to_string_lossy();
+        let read = SettingsFile::parse(&name, &text).map_err(BundleError::Refused)?;
+        let beside = file.parent().unwrap_or(Path::new(""));
+        let folders = read.locations.iter().map(|place| beside.join(place));
+        Ok(Self {
+            folders: folders.collect(),
+            settings: read.settings,
+            without_meaning: read.without_meaning,
+        })
+    }
+}
 
 /// A packed folder.
 #[derive(Debug, Clone)]
@@ -29,15 +86,30 @@ impl Bundle {
     /// All files whose names look like migrations and are none, at once; a settings file without its
     /// script; symbolic links; a folder without migrations.
     pub fn pack_for(dialect: Dialect, folder: &Path) -> Result<Packed, BundleError> {
-        let mut walk = Walk::default();
-        walk.visit(folder, "")?;
+        Self::pack_project(dialect, &Project::of_folder(folder)?)
+    }
+
+    /// Packs the migrations of a project.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::pack_for`]; the same path in two of its folders.
+    pub fn pack_project(dialect: Dialect, project: &Project) -> Result<Packed, BundleError> {
+        let mut walk = Walk {
+            is_lenient: project.settings.lenient_names,
+            ..Walk::default()
+        };
+        for folder in &project.folders {
+            walk.visit(folder, "")?;
+        }
         walk.find_lonely_configs();
         if !walk.refusals.is_empty() {
             return Err(BundleError::Refused(walk.refusals));
         }
         if walk.files.is_empty() {
+            let folders = project.folders.iter();
+            let folders: Vec<_> = folders.map(|f| f.display().to_string()).collect();
             return Err(BundleError::Empty {
-                path: folder.display().to_string(),
+                path: folders.join(", "),
             });
         }
         let limits = Limits::default();
@@ -46,7 +118,7 @@ impl Bundle {
                 what: format!("{} files, {} are allowed", walk.files.len(), limits.files),
             });
         }
-        let bundle = Self::from_files_for(dialect, walk.files)?;
+        let bundle = Self::from_files_with(dialect, project.settings.clone(), walk.files)?;
         let archive = bundle.to_archive();
         // What nobody could open must not be uploaded.
         Self::open_within(&archive, limits)?;
@@ -61,6 +133,7 @@ impl Bundle {
 
 #[derive(Default)]
 struct Walk {
+    is_lenient: bool,
     files: Vec<(String, Vec<u8>)>,
     left_out: Vec<String>,
     refusals: Vec<Refusal>,
@@ -98,6 +171,7 @@ impl Walk {
     fn file(&mut self, path: String, at: &Path, is_plain: bool) -> Result<(), BundleError> {
         match role_of(&path) {
             FileRole::Stray if is_plain || !at.is_dir() => self.left_out.push(path),
+            FileRole::Refused(_) if self.is_lenient => self.left_out.push(path),
             FileRole::Refused(refused) => {
                 self.refusals.push(
                     Refusal::new(RefusalCode::InvalidName, refused.reason, refused.advice)

@@ -18,8 +18,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use freehold_model::BundleDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dialect, Refusal, ScriptConfig, ScriptName};
-pub use folder::Packed;
+use crate::{Dialect, Refusal, Settings};
+pub use folder::{Packed, Project};
 
 /// An opened bundle: the files, verified.
 #[derive(Debug, Clone)]
@@ -49,6 +49,9 @@ pub struct Content {
     pub engine: String,
     /// Sorted by path, no path twice.
     pub files: Vec<ManifestFile>,
+    /// The project's; absent where it says nothing.
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub settings: Settings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +144,22 @@ impl Bundle {
         P: Into<String>,
         B: Into<Vec<u8>>,
     {
+        Self::from_files_with(dialect, Settings::default(), files)
+    }
+
+    /// The same for a project that has settings.
+    ///
+    /// # Errors
+    /// A path that is no decent name, or that stands there twice.
+    pub fn from_files_with<P, B>(
+        dialect: Dialect,
+        settings: Settings,
+        files: impl IntoIterator<Item = (P, B)>,
+    ) -> Result<Self, BundleError>
+    where
+        P: Into<String>,
+        B: Into<Vec<u8>>,
+    {
         let mut by_path = BTreeMap::new();
         for (path, bytes) in files {
             let path = path.into();
@@ -158,6 +177,7 @@ impl Bundle {
                     .iter()
                     .map(|(path, bytes)| describe(path, bytes))
                     .collect(),
+                settings,
             },
         };
         Ok(Self {
@@ -182,6 +202,10 @@ impl Bundle {
         &self.manifest
     }
 
+    pub fn settings(&self) -> &Settings {
+        &self.manifest.content.settings
+    }
+
     /// The files, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files
@@ -199,7 +223,7 @@ impl Bundle {
         match crate::Migrations::resolve(self) {
             Err(refusals) => refusals,
             Ok(migrations) => migrations
-                .all()
+                .every()
                 .filter_map(|migration| migration.script().err())
                 .flatten()
                 .collect(),
@@ -227,12 +251,4 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
-}
-
-/// A file of a bundle together with what it is.
-pub(crate) struct NamedFile<'a> {
-    pub(crate) path: &'a str,
-    pub(crate) name: ScriptName,
-    pub(crate) bytes: &'a [u8],
-    pub(crate) config: ScriptConfig,
 }

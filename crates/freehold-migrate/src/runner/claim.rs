@@ -24,7 +24,7 @@ use crate::{Dialect, Statement, StatementClass};
 /// Ends what a script of MySQL may have left: locked tables would keep us from the history.
 const UNLOCK: &str = "UNLOCK TABLES";
 
-impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
+impl<S: ScriptSession, O: Observer> Execution<'_, S, O> {
     /// False: our rank is taken, and the script did not run.
     pub(super) async fn claimed(&mut self) -> Result<bool, RunFailure> {
         let script = self.script;

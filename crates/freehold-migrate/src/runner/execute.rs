@@ -9,13 +9,13 @@ use std::time::Instant;
 use freehold_engine::{CopySource, EngineError, Executed, Fault, ScriptSession, StatementError};
 
 use super::{
-    Stop,
+    Around, Stop, Turn,
     event::{Observer, RunEvent},
     failure::{RunFailure, StatementFailure, advice_for, chain, is_cancellation, server_words},
     history_table::NewRow,
     lock,
     lock::Lock,
-    message::{Closing, Message, Own, Piece, Spot, messages, pieces},
+    message::{Closing, Message, Own, Piece, Spot, bare_pieces, messages, pieces},
     run_own,
     seat::Seat,
 };
@@ -28,12 +28,16 @@ const EXCERPT_CHARS: usize = 160;
 const NOT_ROLLED_BACK: &str = "1196:";
 
 /// One script on its way.
-pub(super) struct Execution<'r, 'b, S, O> {
+pub(super) struct Execution<'r, S, O> {
     pub(super) session: &'r mut S,
     pub(super) seat: &'r Seat,
     pub(super) stop: &'r Stop,
     pub(super) observer: &'r mut O,
-    pub(super) script: &'r Script<'b>,
+    /// What is being sent: the script, or a callback before or after it.
+    pub(super) script: &'r Script<'r>,
+    /// What the history gets a row of; callbacks leave none.
+    recorded: Option<&'r Script<'r>>,
+    around: &'r Around<'r>,
     /// What puts the session back to what a new one has, before the script.
     pub(super) reset: &'r [String],
     pub(super) rank: i32,
@@ -53,8 +57,49 @@ pub(super) enum Outcome {
     Overtaken,
 }
 
-impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
-    pub(super) async fn run(mut self) -> Result<Outcome, RunFailure> {
+impl<'r, S: ScriptSession, O: Observer> Execution<'r, S, O> {
+    pub(super) fn of(
+        session: &'r mut S,
+        seat: &'r Seat,
+        stop: &'r Stop,
+        observer: &'r mut O,
+        turn: Turn<'r>,
+    ) -> Self {
+        Self {
+            session,
+            seat,
+            stop,
+            observer,
+            script: turn.script,
+            recorded: Some(turn.script),
+            around: turn.around,
+            reset: turn.reset,
+            rank: turn.rank,
+            is_first: turn.is_first,
+            lock_attempts: 1,
+            rows: 0,
+            notices: 0,
+        }
+    }
+
+    /// Runs the script as a callback: it leaves no row.
+    pub(super) async fn call(mut self, lock_attempts: u32) -> Result<(), RunFailure> {
+        self.recorded = None;
+        self.lock_attempts = lock_attempts;
+        match &self.script.mode {
+            Mode::Transaction { opening } => {
+                let opening = opening.clone();
+                self.begin(&opening).await?;
+                self.pieces_of(self.script).await?;
+                let closing = Closing::without_row(&self.seat.restoring());
+                self.send(Message::closing(&closing)).await
+            }
+            Mode::Bare => self.bare_callback(self.script).await,
+        }
+    }
+
+    pub(super) async fn run(mut self, lock_attempts: u32) -> Result<Outcome, RunFailure> {
+        self.lock_attempts = lock_attempts;
         let is_postgresql = self.seat.dialect == Dialect::Postgresql;
         let has_run = match &self.script.mode {
             Mode::Transaction { opening } if is_postgresql => {
@@ -62,7 +107,16 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
                 true
             }
             Mode::Transaction { opening } => self.in_timed_transaction(opening).await?,
-            Mode::Bare => self.claimed().await?,
+            Mode::Bare => {
+                for callback in &self.around.before {
+                    self.bare_callback(callback).await?;
+                }
+                let has_run = self.claimed().await?;
+                for callback in self.around.after.iter().filter(|_| has_run) {
+                    self.bare_callback(callback).await?;
+                }
+                has_run
+            }
         };
         if !has_run {
             return Ok(Outcome::Overtaken);
@@ -81,16 +135,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         if !self.begin(opening).await? {
             return Ok(false);
         }
-        for piece in pieces(script) {
-            let Piece::Batch(range) = piece else {
-                continue;
-            };
-            let last = range.end - 1;
-            for message in messages(script, range) {
-                self.send(message).await?;
-            }
-            self.progress(last).await;
-        }
+        self.with_callbacks(script).await?;
         let row = self.row(true, &elapsed_ms(started));
         let closing = Closing::new(&self.seat.restoring(), &row);
         self.send(Message::closing(&closing)).await?;
@@ -112,7 +157,8 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
                     .await
             });
         }
-        if self.seat.lock != Lock::History
+        if self.recorded.is_none()
+            || self.seat.lock != Lock::History
             || self.seat.table.is_next(self.session, self.rank).await?
         {
             return Ok(true);
@@ -141,7 +187,8 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         let row = self.row(true, postgresql_server::ELAPSED_MS);
         let closing = Closing::new(&self.seat.restoring(), &row);
         let pieces = pieces(script);
-        if matches!(pieces.as_slice(), [] | [Piece::Batch(_)]) {
+        let is_alone = self.around.is_empty();
+        if is_alone && matches!(pieces.as_slice(), [] | [Piece::Batch(_)]) {
             // The reset goes with the script: a round trip less, and it is in the transaction. An
             // opening that sets an isolation level must be the first statement, so there it goes ahead.
             let mut lead: Vec<&str> = Vec::new();
@@ -155,11 +202,33 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
         }
         self.restore().await?;
         self.send(Message::opening(opening)).await?;
-        for piece in pieces {
+        self.with_callbacks(script).await?;
+        self.send(Message::closing(&closing)).await
+    }
+
+    /// The script between the callbacks of each script, in the transaction that is open.
+    async fn with_callbacks(&mut self, script: &'r Script<'r>) -> Result<(), RunFailure> {
+        for callback in &self.around.before {
+            self.pieces_of(callback).await?;
+        }
+        self.pieces_of(script).await?;
+        for callback in &self.around.after {
+            self.pieces_of(callback).await?;
+        }
+        self.script = script;
+        Ok(())
+    }
+
+    /// Sends a script's statements; places in failures are its own.
+    async fn pieces_of(&mut self, script: &'r Script<'r>) -> Result<(), RunFailure> {
+        self.script = script;
+        for piece in pieces(script) {
             let last = match piece {
                 Piece::Batch(range) => {
                     let last = range.end - 1;
-                    self.send(Message::plain(script, range)).await?;
+                    for message in messages(script, range) {
+                        self.send(message).await?;
+                    }
                     last
                 }
                 Piece::Copy(index) => {
@@ -174,7 +243,34 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             };
             self.progress(last).await;
         }
-        self.send(Message::closing(&closing)).await
+        Ok(())
+    }
+
+    /// A callback that no transaction holds together, or that stands beside a script that none does.
+    async fn bare_callback(&mut self, callback: &'r Script<'r>) -> Result<(), RunFailure> {
+        let script = std::mem::replace(&mut self.script, callback);
+        for range in bare_pieces(callback) {
+            for message in messages(callback, range) {
+                let result = self.session.execute_batch(&message.text).await;
+                self.tell_notices().await;
+                if let Err(interrupted) = result {
+                    return Err(self
+                        .abort(interrupted.error, false, |this, words| {
+                            message.locate(this.script, words, interrupted.completed)
+                        })
+                        .await);
+                }
+            }
+        }
+        if self.seat.dialect != Dialect::Mysql
+            && self.session.in_transaction().await.unwrap_or(false)
+        {
+            let _ = self.session.execute("ROLLBACK").await;
+            return Err(self.left_open());
+        }
+        self.seat.take_role(self.session).await?;
+        self.script = script;
+        Ok(())
     }
 
     /// Puts the session back in a message of its own.
@@ -289,7 +385,7 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
 
     /// The row that stops later runs until somebody has looked.
     async fn record_failure(&mut self, execution_time: &str) {
-        if self.seat.take_role(self.session).await.is_ok() {
+        if self.recorded.is_some() && self.seat.take_role(self.session).await.is_ok() {
             let row = self.row(false, execution_time);
             if let Err(error) = self.session.execute(&row).await {
                 tracing::warn!(
@@ -308,7 +404,8 @@ impl<S: ScriptSession, O: Observer> Execution<'_, '_, S, O> {
             success,
             execution_time,
         };
-        self.seat.table.insert(self.script, &row)
+        let script = self.recorded.unwrap_or(self.script);
+        self.seat.table.insert(script, &row)
     }
 
     /// The server says which line of the data it did not like.

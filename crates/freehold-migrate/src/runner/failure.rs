@@ -89,6 +89,14 @@ impl RunFailure {
         }
     }
 
+    /// Whether the session is gone.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionLost { .. } | Self::Undetermined { .. } | Self::Connect { .. }
+        )
+    }
+
     pub(crate) fn connect(error: &EngineError) -> Self {
         Self::Connect {
             retryable: error.is_retryable(),

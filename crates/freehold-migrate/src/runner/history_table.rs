@@ -4,7 +4,7 @@ use freehold_engine::ScriptSession;
 
 use super::failure::RunFailure;
 use crate::{
-    Dialect, HISTORY_TABLE, HistoryRow, Refusal, RefusalCode, RowKind, Script,
+    Dialect, HISTORY_TABLE, HistoryRow, Refusal, RefusalCode, RowKind, Script, ScriptKind,
     dialect::{mysql_server, postgresql_server, sqlite_server},
     name::stored_script,
 };
@@ -179,12 +179,47 @@ impl HistoryTable {
             columns.join(", "),
             row.rank,
             literal(&script.name.stored_description()),
-            literal(RowKind::Sql.as_str()),
+            literal(kind_of(script).as_str()),
             literal(&stored_script(script.path)),
             script.checksum,
             literal(&row.installed_by.chars().take(100).collect::<String>()),
             row.execution_time,
             self.dialect.boolean(row.success),
+        )
+    }
+
+    /// The statement that records that a schema was found at a version.
+    pub(super) fn insert_baseline(
+        &self,
+        rank: i32,
+        version: &str,
+        description: &str,
+        installed_by: &str,
+    ) -> String {
+        let literal = |text: &str| self.dialect.literal(text);
+        let description: String = description.chars().take(200).collect();
+        let columns = [
+            "installed_rank",
+            "version",
+            "description",
+            "type",
+            "script",
+            "checksum",
+            "installed_by",
+            "execution_time",
+            "success",
+        ]
+        .map(|name| self.column(name));
+        format!(
+            "INSERT INTO {} ({}) VALUES ({rank}, {}, {}, {}, {}, NULL, {}, 0, {})",
+            self.qualified(),
+            columns.join(", "),
+            literal(version),
+            literal(&description),
+            literal(RowKind::Baseline.as_str()),
+            literal(&description),
+            literal(&installed_by.chars().take(100).collect::<String>()),
+            self.dialect.boolean(true),
         )
     }
 
@@ -198,6 +233,13 @@ impl HistoryTable {
             self.column("execution_time"),
             self.column("installed_rank"),
         )
+    }
+}
+
+fn kind_of(script: &Script<'_>) -> RowKind {
+    match script.name.kind {
+        ScriptKind::Baseline(_) => RowKind::SqlBaseline,
+        ScriptKind::Versioned(_) | ScriptKind::Repeatable => RowKind::Sql,
     }
 }
 

@@ -237,6 +237,19 @@ pub(super) struct Closing {
 }
 
 impl Closing {
+    /// The role is taken again and the transaction committed.
+    pub(super) fn without_row(restoring: &[&str]) -> Self {
+        let mut text = String::new();
+        for statement in restoring {
+            text.push_str(statement);
+            text.push_str(";\n");
+        }
+        text.push_str("COMMIT");
+        let mut parts = vec![Own::Restore; restoring.len()];
+        parts.push(Own::Commit);
+        Self { text, parts }
+    }
+
     /// The role is taken again, the history row written, the transaction committed.
     pub(super) fn new(restoring: &[&str], row: &str) -> Self {
         let mut text = String::with_capacity(row.len() + 64);

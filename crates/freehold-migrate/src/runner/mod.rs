@@ -12,6 +12,7 @@
 //!
 //! Not here: who may run what, and the credential's life; see the operation that starts the runner.
 
+mod callbacks;
 mod claim;
 mod event;
 mod execute;
@@ -24,6 +25,7 @@ mod seat;
 use std::{sync::Arc, time::Instant};
 
 use freehold_engine::{Fault, ScriptSession, SessionCanceller};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -32,8 +34,8 @@ pub use failure::{RunFailure, StatementFailure};
 pub use lock::{lock_id, lock_name};
 
 use crate::{
-    Bundle, Dialect, HISTORY_TABLE, HistoryRow, Migrations, Mode, PlanOptions, Refusal,
-    RefusalCode, Script, StatusEntry, plan,
+    Bundle, CallbackEvent, Dialect, HISTORY_TABLE, HistoryRow, Migration, Migrations, Mode,
+    PlanOptions, Refusal, RefusalCode, Script, Settings, StatusEntry, plan,
 };
 use execute::{Execution, Outcome};
 use seat::{Between, Seat};
@@ -48,8 +50,12 @@ pub struct RunOptions {
     pub role: Option<String>,
     /// Whom the history names. None: as Flyway has it, the role, in MySQL the login, in SQLite nobody.
     pub installed_by: Option<String>,
-    /// How often to try for the lock, once a second.
+    /// How often to try for the lock, once a second; a project may ask for more or less.
     pub lock_attempts: u32,
+    /// The value of `${flyway:environment}`.
+    pub environment: Option<String>,
+    /// The value of `${flyway:timestamp}`, in UTC.
+    pub started_at: Option<Timestamp>,
 }
 
 impl Default for RunOptions {
@@ -60,6 +66,8 @@ impl Default for RunOptions {
             installed_by: None,
             // Flyway's lockRetryCount.
             lock_attempts: 50,
+            environment: None,
+            started_at: None,
         }
     }
 }
@@ -180,8 +188,16 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         observer: &mut impl Observer,
     ) -> Result<RunReport, RunFailure> {
         check_engine(self.dialect, bundle)?;
-        let migrations = Migrations::resolve(bundle).map_err(refused)?;
+        let settings = bundle.settings();
+        self.options.plan = self.options.plan.within(settings);
+        if let Some(attempts) = settings.lock_retry_count {
+            self.options.lock_attempts = attempts;
+        }
+        let installed_by = settings.installed_by.clone();
+        self.options.installed_by = self.options.installed_by.take().or(installed_by);
         let seat = Seat::take(self.session, self.dialect, &self.options).await?;
+        let values = seat.values(settings, &self.options);
+        let migrations = Migrations::resolve_with(bundle, &values).map_err(refused)?;
         observer.observe(seat.connected.clone()).await;
         self.take_lock(&seat, observer).await?;
         let mut report = RunReport {
@@ -190,7 +206,7 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         };
         let result = loop {
             match self
-                .run_locked(&seat, &migrations, &mut report, observer)
+                .run_locked(&seat, settings, &migrations, &mut report, observer)
                 .await
             {
                 Ok(Pass::Overtaken) => {}
@@ -198,14 +214,12 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
                 Err(failure) => break Err(failure),
             }
         };
-        let is_gone = matches!(
-            result,
-            Err(RunFailure::ConnectionLost { .. }
-                | RunFailure::Undetermined { .. }
-                | RunFailure::Connect { .. })
-        );
+        let is_gone = matches!(&result, Err(failure) if failure.is_disconnection());
         if !is_gone {
             if result.is_err() {
+                let after = CallbackEvent::AfterMigrateError;
+                self.call_after_failure(&seat, &migrations, after, observer)
+                    .await;
                 self.tell_history(&seat, observer).await;
             }
             lock::release(self.session, &seat.lock).await;
@@ -232,20 +246,27 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
     async fn run_locked(
         &mut self,
         seat: &Seat,
+        settings: &Settings,
         migrations: &Migrations<'_>,
         report: &mut RunReport,
         observer: &mut impl Observer,
     ) -> Result<Pass, RunFailure> {
-        let (mut rows, exists) = self.history(seat).await?;
+        let (mut rows, exists) = self.history(seat, settings, report, observer).await?;
+        self.call(seat, migrations, CallbackEvent::BeforeValidate, observer)
+            .await?;
         let plan = plan(migrations, &mut rows, &self.options.plan);
         if !plan.refusals.is_empty() {
+            let after = CallbackEvent::AfterValidateError;
+            self.call_after_failure(seat, migrations, after, observer)
+                .await;
             return Err(refused(plan.refusals));
         }
         let scripts = load(&plan.pending)?;
+        let around = Around::of(migrations)?;
+        self.call(seat, migrations, CallbackEvent::AfterValidate, observer)
+            .await?;
         if !exists {
-            let table = self.make_history(seat, observer).await?;
-            report.history_created = true;
-            observer.observe(RunEvent::HistoryCreated { table }).await;
+            self.make_history(seat, report, observer).await?;
         }
         let applied = plan
             .status
@@ -253,9 +274,16 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
             .filter(|entry| entry.installed_rank.is_some())
             .count();
         observer.observe(planned(applied, &scripts)).await;
+        self.call(seat, migrations, CallbackEvent::BeforeMigrate, observer)
+            .await?;
         let mut before: Option<&Script<'_>> = None;
         for (index, script) in scripts.iter().enumerate() {
             self.stop.check(None)?;
+            let is_turn = script.is_repeatable() && before.is_none_or(|b| !b.is_repeatable());
+            if is_turn {
+                self.turn_to_repeatables(seat, migrations, before.is_some(), observer)
+                    .await?;
+            }
             // The lock keeps others from adding ranks.
             let rank = plan.last_rank + 1 + i32::try_from(index).unwrap_or(i32::MAX);
             let Some(reset) = self.freshen(seat, before, rank, observer).await? else {
@@ -268,28 +296,62 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
                 of: scripts.len(),
             };
             observer.observe(started).await;
-            let first = report.applied.is_empty();
-            let run = self.run_script(seat, script, &reset, rank, first, observer);
-            let Some(applied) = run.await? else {
+            let turn = Turn {
+                script,
+                around: &around,
+                reset: &reset,
+                rank,
+                is_first: report.applied.is_empty(),
+            };
+            let Some(applied) = self.run_script(seat, migrations, turn, observer).await? else {
                 return Ok(Pass::Overtaken);
             };
             observer.observe(applied.finished()).await;
             report.applied.push(applied);
         }
+        if before.is_some_and(|last| !last.is_repeatable()) {
+            self.call(seat, migrations, CallbackEvent::AfterVersioned, observer)
+                .await?;
+        }
+        if !report.applied.is_empty() {
+            let event = CallbackEvent::AfterMigrateApplied;
+            self.call(seat, migrations, event, observer).await?;
+        }
+        self.call(seat, migrations, CallbackEvent::AfterMigrate, observer)
+            .await?;
         report.history = seat.table.read(self.session).await?.unwrap_or_default();
         Ok(Pass::Finished)
+    }
+
+    async fn turn_to_repeatables(
+        &mut self,
+        seat: &Seat,
+        migrations: &Migrations<'_>,
+        ran_versioned: bool,
+        observer: &mut impl Observer,
+    ) -> Result<(), RunFailure> {
+        if ran_versioned {
+            self.call(seat, migrations, CallbackEvent::AfterVersioned, observer)
+                .await?;
+        }
+        self.call(seat, migrations, CallbackEvent::BeforeRepeatables, observer)
+            .await
     }
 
     async fn make_history(
         &mut self,
         seat: &Seat,
+        report: &mut RunReport,
         observer: &mut impl Observer,
-    ) -> Result<String, RunFailure> {
+    ) -> Result<(), RunFailure> {
         let sql = seat.table.creation(&seat.server_version);
         let attempts = self.options.lock_attempts;
         let made = lock::when_free(self.session, &sql, attempts, &self.stop, observer).await;
         let Err(error) = made else {
-            return Ok(seat.table.qualified());
+            report.history_created = true;
+            let table = seat.table.qualified();
+            observer.observe(RunEvent::HistoryCreated { table }).await;
+            return Ok(());
         };
         let _ = self.session.execute("ROLLBACK").await;
         self.stop.check(None)?;
@@ -332,29 +394,25 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
     async fn run_script(
         &mut self,
         seat: &Seat,
-        script: &Script<'_>,
-        reset: &[String],
-        rank: i32,
-        is_first: bool,
+        migrations: &Migrations<'_>,
+        turn: Turn<'_>,
         observer: &mut impl Observer,
     ) -> Result<Option<AppliedScript>, RunFailure> {
         let started = Instant::now();
-        let execution = Execution {
-            session: self.session,
-            seat,
-            stop: &self.stop,
-            observer,
-            script,
-            reset,
-            rank,
-            is_first,
-            lock_attempts: self.options.lock_attempts,
-            rows: 0,
-            notices: 0,
-        };
-        let rows = match execution.run().await? {
-            Outcome::Done { rows } => rows,
-            Outcome::Overtaken => return Ok(None),
+        let Turn { script, rank, .. } = turn;
+        let execution = Execution::of(self.session, seat, &self.stop, observer, turn);
+        let outcome = Box::pin(execution.run(self.options.lock_attempts)).await;
+        let rows = match outcome {
+            Ok(Outcome::Done { rows }) => rows,
+            Ok(Outcome::Overtaken) => return Ok(None),
+            Err(failure) => {
+                let after = CallbackEvent::AfterEachMigrateError;
+                if !failure.is_disconnection() {
+                    self.call_after_failure(seat, migrations, after, observer)
+                        .await;
+                }
+                return Err(failure);
+            }
         };
         Ok(Some(AppliedScript {
             file: script.path.to_owned(),
@@ -365,19 +423,80 @@ impl<'s, S: ScriptSession> Migrator<'s, S> {
         }))
     }
 
-    /// The history's rows, and whether its table is there. Without it the schema must be empty.
-    async fn history(&mut self, seat: &Seat) -> Result<(Vec<HistoryRow>, bool), RunFailure> {
-        if let Some(rows) = seat.table.read(self.session).await? {
-            return Ok((rows, true));
+    /// The history's rows, and whether its table is there. Without it the schema must be empty, unless
+    /// the project takes what is there for its baseline.
+    async fn history(
+        &mut self,
+        seat: &Seat,
+        settings: &Settings,
+        report: &mut RunReport,
+        observer: &mut impl Observer,
+    ) -> Result<(Vec<HistoryRow>, bool), RunFailure> {
+        let found = seat.table.read(self.session).await?;
+        if let Some(rows) = found.as_ref().filter(|rows| !rows.is_empty()) {
+            return Ok((rows.clone(), true));
+        }
+        // A run that was killed between the table and its baseline left an empty table.
+        if found.is_some() && !settings.baseline_on_migrate {
+            return Ok((Vec::new(), true));
         }
         if seat.table.schema_is_empty(self.session).await? {
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), found.is_some()));
         }
         // Somebody may have made it between the two looks, where no lock keeps them out.
-        if let Some(rows) = seat.table.read(self.session).await? {
+        if let Some(rows) = seat.table.read(self.session).await?
+            && (found.is_none() || !rows.is_empty())
+        {
             return Ok((rows, true));
         }
-        Err(refused(vec![non_empty(&seat.schema)]))
+        if !settings.baseline_on_migrate {
+            return Err(refused(vec![non_empty(&seat.schema)]));
+        }
+        if found.is_none() {
+            self.make_history(seat, report, observer).await?;
+        }
+        let row = seat.table.insert_baseline(
+            1,
+            settings.baseline_version.as_str(),
+            &settings.baseline_description,
+            &seat.installed_by,
+        );
+        run_own(self.session, &row, "record the baseline").await?;
+        let rows = seat.table.read(self.session).await?;
+        Ok((rows.unwrap_or_default(), true))
+    }
+}
+
+/// One script when it is its turn.
+#[derive(Clone, Copy)]
+struct Turn<'r> {
+    script: &'r Script<'r>,
+    /// What runs before and after each script.
+    around: &'r Around<'r>,
+    /// What puts the session back to what a new one has, before the script.
+    reset: &'r [String],
+    rank: i32,
+    /// Whether this run has applied nothing yet.
+    is_first: bool,
+}
+
+/// The callbacks around each script.
+#[derive(Default)]
+struct Around<'m> {
+    before: Vec<Script<'m>>,
+    after: Vec<Script<'m>>,
+}
+
+impl<'m> Around<'m> {
+    fn of(migrations: &'m Migrations<'_>) -> Result<Self, RunFailure> {
+        Ok(Self {
+            before: load(&callbacks::of(migrations, CallbackEvent::BeforeEachMigrate))?,
+            after: load(&callbacks::of(migrations, CallbackEvent::AfterEachMigrate))?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
     }
 }
 
@@ -413,16 +532,19 @@ pub async fn status<S: ScriptSession>(
     options: &RunOptions,
 ) -> Result<Status, RunFailure> {
     check_engine(dialect, bundle)?;
-    let migrations = Migrations::resolve(bundle).map_err(refused)?;
+    let settings = bundle.settings();
     let seat = Seat::take(session, dialect, options).await?;
+    let values = seat.values(settings, options);
+    let migrations = Migrations::resolve_with(bundle, &values).map_err(refused)?;
     let rows = seat.table.read(session).await?;
     let history_exists = rows.is_some();
     let mut refusals = Vec::new();
-    if !history_exists && !seat.table.schema_is_empty(session).await? {
+    let may_hold = history_exists || settings.baseline_on_migrate;
+    if !may_hold && !seat.table.schema_is_empty(session).await? {
         refusals.push(non_empty(&seat.schema));
     }
     let mut rows = rows.unwrap_or_default();
-    let plan = plan(&migrations, &mut rows, &options.plan);
+    let plan = plan(&migrations, &mut rows, &options.plan.within(settings));
     refusals.extend(plan.refusals);
     if let Err(RunFailure::Refused { refusals: more }) = load(&plan.pending) {
         refusals.extend(more);
@@ -441,7 +563,7 @@ fn non_empty(schema: &str) -> Refusal {
         format!(
             "the schema {schema:?} holds objects already, and no migration history ({HISTORY_TABLE})"
         ),
-        "Baselines are not supported yet. Start from an empty schema, or let Flyway baseline this one first; Freehold continues its history.",
+        "If it is what the scripts up to some version would make, say so in the folder's flyway.toml: baselineOnMigrate = true, baselineVersion = \"…\". Else start from an empty schema.",
     )
 }
 
@@ -450,7 +572,7 @@ fn refused(refusals: Vec<Refusal>) -> RunFailure {
 }
 
 /// Cuts every pending script before the first one runs.
-fn load<'a>(pending: &[&crate::Migration<'a>]) -> Result<Vec<Script<'a>>, RunFailure> {
+fn load<'m>(pending: &[&'m Migration<'_>]) -> Result<Vec<Script<'m>>, RunFailure> {
     let mut scripts = Vec::with_capacity(pending.len());
     let mut refusals = Vec::new();
     for migration in pending {

@@ -1,5 +1,7 @@
 //! Where a run takes place: the schema, as whom, under which lock, and what a script finds there.
 
+use std::collections::BTreeMap;
+
 use freehold_engine::ScriptSession;
 
 use super::{
@@ -7,8 +9,9 @@ use super::{
     lock::Lock, refused, run_own,
 };
 use crate::{
-    Dialect, HISTORY_TABLE, Refusal, RefusalCode, Script, StatementClass,
+    Dialect, HISTORY_TABLE, Refusal, RefusalCode, Script, Settings, StatementClass,
     dialect::{mysql_server, postgresql_server, sqlite_server, temporary_name},
+    script::placeholder::Values,
 };
 
 /// What a run knows of its place in the server.
@@ -93,6 +96,26 @@ impl Seat {
             role,
             preparation,
         })
+    }
+
+    /// What placeholders stand for here.
+    pub(super) fn values<'s>(&self, settings: &'s Settings, options: &RunOptions) -> Values<'s> {
+        let mut own = BTreeMap::from([
+            ("flyway:defaultschema", self.schema.clone()),
+            ("flyway:table", HISTORY_TABLE.to_owned()),
+        ]);
+        if let RunEvent::Connected { database, user, .. } = &self.connected {
+            own.insert("flyway:database", database.clone());
+            own.insert("flyway:user", user.clone());
+        }
+        if let Some(environment) = &options.environment {
+            own.insert("flyway:environment", environment.clone());
+        }
+        if let Some(started_at) = options.started_at {
+            let written = started_at.strftime("%Y-%m-%d %H:%M:%S").to_string();
+            own.insert("flyway:timestamp", written);
+        }
+        Values::of_database(settings, own)
     }
 
     /// What gives the script's role back: it may have changed it in ways that its text does not show.

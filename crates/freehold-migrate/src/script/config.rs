@@ -7,6 +7,8 @@ use crate::{Refusal, RefusalCode, refusal::Place};
 pub struct ScriptConfig {
     pub execute_in_transaction: Option<bool>,
     pub placeholder_replacement: Option<bool>,
+    /// The project's, as no script says it: a script that mixes statements runs outside a transaction.
+    pub mixed: bool,
 }
 
 impl ScriptConfig {

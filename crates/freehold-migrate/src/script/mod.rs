@@ -12,12 +12,13 @@
 
 mod config;
 pub(crate) mod place;
+pub(crate) mod placeholder;
 mod statement;
 
 pub use config::ScriptConfig;
 pub use statement::{SplitError, Statement, StatementClass, TransactionControl, split};
 
-use crate::{Dialect, Place, Refusal, RefusalCode, ScriptName, checksum};
+use crate::{Dialect, Place, Refusal, RefusalCode, ScriptKind, ScriptName, checksum};
 use place::Lines;
 
 /// A script that may run.
@@ -56,7 +57,7 @@ pub struct Warning {
 }
 
 impl<'a> Script<'a> {
-    /// Reads a script's bytes.
+    /// Reads a script's bytes, in which no placeholder is replaced.
     ///
     /// # Errors
     /// Every reason why the script cannot run, each with its place.
@@ -68,6 +69,17 @@ impl<'a> Script<'a> {
         config: ScriptConfig,
     ) -> Result<Self, Vec<Refusal>> {
         let text = decode(bytes).map_err(|refusal| vec![refusal.in_file(path)])?;
+        Self::of_text(dialect, path, name, text, config)
+    }
+
+    /// Cuts a script's text, with its placeholders replaced.
+    pub(crate) fn of_text(
+        dialect: Dialect,
+        path: &'a str,
+        name: &ScriptName,
+        text: &'a str,
+        config: ScriptConfig,
+    ) -> Result<Self, Vec<Refusal>> {
         let lines = Lines::of(text);
         let at = |offset: usize, code, reason: &str, advice: &str| {
             Refusal::new(code, reason, advice)
@@ -75,16 +87,6 @@ impl<'a> Script<'a> {
                 .at(lines.place(text, offset))
                 .of_version(name.version().map(ToString::to_string))
         };
-        if config.placeholder_replacement.unwrap_or(true)
-            && let Some(offset) = placeholder(text)
-        {
-            return Err(vec![at(
-                offset,
-                RefusalCode::Placeholder,
-                "placeholders like ${this} are not replaced yet, and Flyway would replace it",
-                "Write the value out; if the text is meant as it stands, say placeholderReplacement=false in the script's .sql.conf.",
-            )]);
-        }
         let statements = split(dialect, text).map_err(|error| {
             vec![at(
                 error.at,
@@ -106,6 +108,10 @@ impl<'a> Script<'a> {
         };
         script.decide(config)?;
         Ok(script)
+    }
+
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.name.kind == ScriptKind::Repeatable
     }
 
     /// Where a byte offset stands in the file.
@@ -132,7 +138,7 @@ impl<'a> Script<'a> {
         let all = 0..self.statements.len();
         let decided = match config.execute_in_transaction {
             Some(false) => Ok((Mode::Bare, all)),
-            None if self.is_bare() => Ok((Mode::Bare, all)),
+            None if self.is_bare() || config.mixed && self.is_mixed() => Ok((Mode::Bare, all)),
             Some(true) if self.commits_by_itself() => {
                 self.warnings.extend(self.warn_of_commits());
                 Ok((Mode::Bare, all))
@@ -162,6 +168,14 @@ impl<'a> Script<'a> {
                 .statements
                 .iter()
                 .any(|statement| matches!(statement.class, StatementClass::NonTransactional { .. }))
+    }
+
+    /// Whether some statement cannot run in a transaction.
+    fn is_mixed(&self) -> bool {
+        let is_non = |statement: &Statement| {
+            matches!(statement.class, StatementClass::NonTransactional { .. })
+        };
+        self.statements.iter().any(is_non)
     }
 
     /// Whether every statement that decides must run outside a transaction, and there is one.
@@ -338,11 +352,6 @@ fn torn_by(class: &StatementClass) -> Option<&'static str> {
             "SET autocommit begins or ends the transaction that the script runs in"
         }
     })
-}
-
-fn placeholder(text: &str) -> Option<usize> {
-    let at = text.find("${")?;
-    text[at..].contains('}').then_some(at)
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Refusal> {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use freehold_api::{MigrateRequest, MigrationList, client::DatabasePath};
 use freehold_migrate::{
-    Bundle, BundleError, Dialect, NewMigration, Packed, new_repeatable, next_versioned,
+    Bundle, BundleError, Dialect, NewMigration, Packed, Project, new_repeatable, next_versioned,
 };
 use freehold_model::{
     BundleDigest, Kind, Name, ResourceKey,
@@ -85,6 +85,35 @@ struct Folder {
     /// The folder of the scripts
     #[arg(long, value_name = "DIR", default_value = "migrations")]
     dir: PathBuf,
+    /// The project's flyway.toml or flyway.conf; the one in the folder when absent
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    config: Option<PathBuf>,
+}
+
+impl Folder {
+    fn project(&self) -> Result<Project, BundleError> {
+        match &self.config {
+            None => Project::of_folder(&self.dir),
+            Some(file) => {
+                let mut project = Project::of_settings(file)?;
+                if project.folders.is_empty() {
+                    let beside = file.parent().unwrap_or(Path::new(""));
+                    project.folders.push(beside.join(&self.dir));
+                }
+                Ok(project)
+            }
+        }
+    }
+
+    /// Where the scripts are, in words.
+    fn shown(&self) -> String {
+        let place = self.config.as_ref().unwrap_or(&self.dir);
+        place.display().to_string()
+    }
+
+    fn exists(&self) -> bool {
+        self.config.as_ref().unwrap_or(&self.dir).exists()
+    }
 }
 
 pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
@@ -94,13 +123,13 @@ pub(crate) async fn run(args: Args, session: &Session) -> Outcome {
             repeatable,
             folder,
         } => new(&description.join(" "), repeatable, &folder.dir, session),
-        Verb::Status { database, folder } => status(&database, &folder.dir, session).await,
+        Verb::Status { database, folder } => status(&database, &folder, session).await,
         Verb::Apply {
             database,
             folder,
             reason,
             no_wait,
-        } => apply(&database, &folder.dir, reason, !no_wait, session).await,
+        } => apply(&database, &folder, reason, !no_wait, session).await,
     }
 }
 
@@ -165,18 +194,26 @@ async fn dialect(database: &DatabasePath, session: &Session) -> Outcome<Dialect>
 }
 
 /// Everything that is wrong with the folder, before anything is uploaded.
-fn pack(dialect: Dialect, dir: &Path, session: &Session) -> Outcome<Packed> {
-    let packed = Bundle::pack_for(dialect, dir).map_err(|error| match &error {
+fn pack(dialect: Dialect, folder: &Folder, session: &Session) -> Outcome<Packed> {
+    let refused = |error: BundleError| match &error {
         BundleError::Refused(_) => Failure::failed(format!(
             "{} cannot be packed, and nothing ran:\n{error}",
-            dir.display()
+            folder.shown()
         )),
         BundleError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Failure::not_found(error.to_string())
                 .hint("Say where the scripts are with --dir, or begin with `freehold migrate new`.")
         }
         _ => Failure::failed(error.to_string()),
-    })?;
+    };
+    let project = folder.project().map_err(refused)?;
+    let packed = Bundle::pack_project(dialect, &project).map_err(refused)?;
+    if !project.without_meaning.is_empty() {
+        let names = project.without_meaning.join(", ");
+        session.output.note(format!(
+            "Freehold connects by itself: {names} of the project's settings have no meaning here"
+        ));
+    }
     for path in &packed.left_out {
         session
             .output
@@ -213,16 +250,16 @@ async fn upload(packed: Packed, session: &Session) -> Outcome<BundleDigest> {
     Ok(digest)
 }
 
-async fn status(database: &Name, dir: &Path, session: &Session) -> Outcome {
+async fn status(database: &Name, folder: &Folder, session: &Session) -> Outcome {
     let path = session.database(database).await?;
     // Without a folder the history alone is worth showing.
-    let bundle = if dir.exists() {
+    let bundle = if folder.exists() {
         let dialect = dialect(&path, session).await?;
-        Some(upload(pack(dialect, dir, session)?, session).await?)
+        Some(upload(pack(dialect, folder, session)?, session).await?)
     } else {
         session.output.note(format!(
             "there is no {}: only the history is shown",
-            dir.display()
+            folder.shown()
         ));
         None
     };
@@ -266,13 +303,13 @@ fn render(list: &MigrationList) -> String {
 
 async fn apply(
     database: &Name,
-    dir: &Path,
+    folder: &Folder,
     reason: String,
     wait: bool,
     session: &Session,
 ) -> Outcome {
     let path = session.database(database).await?;
-    let packed = pack(dialect(&path, session).await?, dir, session)?;
+    let packed = pack(dialect(&path, session).await?, folder, session)?;
     let bundle = upload(packed, session).await?;
     let request = MigrateRequest { bundle, reason };
     let started = session

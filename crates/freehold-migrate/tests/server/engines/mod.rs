@@ -1,6 +1,16 @@
 //! One empty database of each engine, behind one door.
 
+/// Makes a test for each engine of each property.
+macro_rules! on_every_engine {
+    ($($property:ident),* $(,)?) => {
+        mod postgres { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Postgres>().await; })* }
+        mod mariadb { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Mariadb>().await; })* }
+        mod sqlite { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Sqlite>().await; })* }
+    };
+}
+
 mod mariadb;
+mod project;
 mod promises;
 mod sqlite;
 

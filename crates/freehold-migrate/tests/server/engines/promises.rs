@@ -11,15 +11,6 @@ use crate::{
     running::{refusals, statement},
 };
 
-/// Makes a test for each engine of each property.
-macro_rules! on_every_engine {
-    ($($property:ident),* $(,)?) => {
-        mod postgres { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Postgres>().await; })* }
-        mod mariadb { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Mariadb>().await; })* }
-        mod sqlite { $(#[tokio::test] async fn $property() { super::$property::<crate::engines::Sqlite>().await; })* }
-    };
-}
-
 on_every_engine!(
     scripts_run_once_in_order_and_are_recorded_as_flyway_records_them,
     a_failing_change_of_data_leaves_no_trace,
