@@ -1,6 +1,8 @@
 //! Making one database's server agree with what is declared: the piece that the provision operation
 //! and the databases reconciler share.
 
+mod evidence;
+
 use freehold_engine::{ConvergeMode, DesiredDatabase, Fence, LoginState, Survey};
 use freehold_model::{
     Condition, ConditionStatus, ConditionType, Conditions, Gate, Result,
@@ -9,6 +11,7 @@ use freehold_model::{
 use freehold_store::{Batch, Write};
 use jiff::Timestamp;
 
+use self::evidence::{Evidence, set_access, set_evidence};
 use crate::{
     credentials::CredentialSet,
     engines::Connected,
@@ -22,8 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Converged {
     pub(crate) differences: Vec<Difference>,
-    /// Whether the server was brought to agreement and not only looked at.
-    applied: bool,
+    /// Everything was to be repaired, not only looked at.
+    pub(crate) applied: bool,
     pub(crate) finished_at: Timestamp,
     /// By the survey, where there was one and it could tell.
     pub(crate) size_bytes: Option<u64>,
@@ -77,12 +80,25 @@ impl Control {
         migrator: LoginState,
         acting: &Acting<'_>,
     ) -> Result<Converged, Trouble> {
-        let desired = self.desired(world, migrator)?;
-        let fence = self.fence(acting.epoch, acting.actor);
         let mode = match world.database.spec.manage {
             Manage::Apply => ConvergeMode::Apply,
             Manage::Observe => ConvergeMode::Observe,
         };
+        self.converge_in(mode, world, connected, migrator, acting)
+            .await
+    }
+
+    /// The same, where the work itself says how much may be changed.
+    pub(crate) async fn converge_in(
+        &self,
+        mode: ConvergeMode,
+        world: &World,
+        connected: &Connected,
+        migrator: LoginState,
+        acting: &Acting<'_>,
+    ) -> Result<Converged, Trouble> {
+        let desired = self.desired(world, migrator)?;
+        let fence = self.fence(acting.epoch, acting.actor);
         let engine = &connected.engine;
         let differences = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
@@ -112,6 +128,18 @@ impl Control {
         connected: &Connected,
         acting: &Acting<'_>,
     ) -> Result<Beginning, Trouble> {
+        self.begin_repair_beside(None, world, connected, acting)
+            .await
+    }
+
+    /// The same for an operation whose own business a login is: how that one is found is no drift.
+    pub(crate) async fn begin_repair_beside(
+        &self,
+        login: Option<&str>,
+        world: &World,
+        connected: &Connected,
+        acting: &Acting<'_>,
+    ) -> Result<Beginning, Trouble> {
         let status = world.database.status.as_ref();
         let provisioned =
             status.is_some_and(|status| status.conditions.is_true(ConditionType::Provisioned));
@@ -126,6 +154,7 @@ impl Control {
         let mut found = engine
             .converge(&desired, mode, acting.survey, &fence, acting.gate)
             .await?;
+        found.retain(|found| login.is_none_or(|login| !is_about(found, login)));
         found.extend(oversize(world, &desired.name, acting.survey));
         if found.is_empty() && world.credentials.retired.is_empty() {
             return Ok(Beginning::Agrees(Converged {
@@ -167,11 +196,28 @@ impl Control {
         instance: &Instance,
         outcome: &Result<Converged, Trouble>,
     ) -> Result<Batch> {
+        self.outcome_writes_with(world, instance, outcome, |_| ())
+    }
+
+    /// The same, with what else the caller has to say of the database.
+    pub(crate) fn outcome_writes_with(
+        &self,
+        world: &World,
+        instance: &Instance,
+        outcome: &Result<Converged, Trouble>,
+        also: impl FnOnce(&mut Database),
+    ) -> Result<Batch> {
         let mut batch = Batch::new();
         let now = self.clock.now();
-        let mut credentials = world.credentials.clone();
         let applied = outcome.as_ref().is_ok_and(|converged| converged.applied);
-        if applied && credentials.publish(now) {
+        let held = world.credentials.accesses.values();
+        let evidence = Evidence::new(
+            outcome.as_ref().map_or(&[][..], |c| &c.differences),
+            held,
+            &world.credentials.migrator_login,
+        );
+        let mut credentials = world.credentials.clone();
+        if applied && credentials.publish(now, |held| evidence.against_login(held).is_empty()) {
             let uid = owner(&world.database)?.uid;
             batch
                 .writes
@@ -180,12 +226,17 @@ impl Control {
         for access in &world.accesses {
             if applied && access.metadata.deletion_timestamp.is_some() {
                 batch.writes.push(records::remove(access)?);
-            } else if let Some(write) = access_write(access, &credentials, outcome, now)? {
+            } else if let Some(write) = access_write(access, &credentials, outcome, &evidence, now)?
+            {
                 batch.writes.push(write);
             }
         }
         let mut database = world.database.clone();
         set_database_status(&mut database, world, instance, outcome, now);
+        if outcome.is_ok() {
+            set_evidence(&mut database, world, &credentials, &evidence, now);
+        }
+        also(&mut database);
         if worth_saving(&world.database, &database, self.options.drift_interval) {
             let first = became_usable(&world.database, &database);
             if let Some(seconds) = first {
@@ -251,6 +302,9 @@ fn oversize(world: &World, name: &str, survey: Option<&Survey>) -> Option<Differ
     })
 }
 
+/// The reason of `Provisioned` and `Ready` of a database that a server does not have yet.
+pub(crate) const NOT_MADE: &str = "NotMade";
+
 /// The reason of `Drifted` from before the first effect of a repair until its outcome is saved.
 const REPAIRING: &str = "Repairing";
 
@@ -258,6 +312,11 @@ fn is_begun(conditions: &Conditions) -> bool {
     conditions
         .get(ConditionType::Drifted)
         .is_some_and(|condition| condition.reason == REPAIRING)
+}
+
+/// Whether a difference is a login's own, or what it holds.
+pub(crate) fn is_about(found: &Difference, login: &str) -> bool {
+    found.key.split(':').skip(1).any(|part| part == login)
 }
 
 /// Adds what a repair had begun with and what is not different any more: it was repaired, perhaps
@@ -300,6 +359,7 @@ fn access_write(
     access: &Access,
     credentials: &CredentialSet,
     outcome: &Result<Converged, Trouble>,
+    evidence: &Evidence<'_>,
     now: Timestamp,
 ) -> Result<Option<Write>> {
     let mut changed = access.clone();
@@ -331,20 +391,7 @@ fn access_write(
                     );
                 }
             } else {
-                let published = held.is_some_and(|held| held.published_at.is_some());
-                for kind in [
-                    ConditionType::Ready,
-                    ConditionType::AccessSynced,
-                    ConditionType::CredentialsPublished,
-                ] {
-                    let status = if published {
-                        ConditionStatus::True
-                    } else {
-                        ConditionStatus::False
-                    };
-                    let reason = if published { "Synced" } else { "NotPublished" };
-                    conditions.set(kind, status, reason, "", now, generation);
-                }
+                set_access(access, held, conditions, evidence, now);
             }
         }
         Err(trouble) => {
@@ -410,9 +457,6 @@ fn set_database_status(
             let set = |conditions: &mut Conditions, kind, reason: &str| {
                 conditions.set(kind, ConditionStatus::True, reason, "", now, generation);
             };
-            set(conditions, ConditionType::Provisioned, "Created");
-            set(conditions, ConditionType::AccessSynced, "Synced");
-            set(conditions, ConditionType::CredentialsPublished, "Published");
             if closed {
                 let message = "Connections are refused. `freehold undelete` opens it again.";
                 let kind = ConditionType::Ready;

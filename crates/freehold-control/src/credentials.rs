@@ -188,13 +188,17 @@ impl Credentials {
 }
 
 impl CredentialSet {
-    /// Marks all credentials as accepted by the server and the retired ones as gone; true when that
+    /// Marks the credentials that the server has accepted, and the retired ones as gone; true when that
     /// changed something.
-    pub(crate) fn publish(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn publish(
+        &mut self,
+        now: Timestamp,
+        accepted: impl Fn(&AccessCredential) -> bool,
+    ) -> bool {
         let mut changed = !self.retired.is_empty();
         self.retired.clear();
         for credential in self.accesses.values_mut() {
-            if credential.published_at.is_none() {
+            if credential.published_at.is_none() && accepted(credential) {
                 credential.published_at = Some(now);
                 changed = true;
             }

@@ -112,7 +112,11 @@ pub async fn check(engine: &EngineHandle, probe: &impl LoginProbe) {
     reserving_is_idempotent_and_exclusive(engine).await;
     observing_changes_nothing_and_applying_settles(engine, probe).await;
     a_survey_names_the_owner(engine).await;
+    an_old_survey_says_nothing_false(engine).await;
     a_closed_database_lets_nobody_in(engine, probe).await;
+    if engine.capabilities().logins && engine.capabilities().migrations {
+        the_migrator_is_let_in_alone(engine, probe).await;
+    }
     if engine.capabilities().logins {
         a_rotated_slot_is_closed(engine, probe).await;
     } else {
@@ -244,6 +248,38 @@ async fn a_survey_names_the_owner(engine: &EngineHandle) {
     assert_eq!(with, [], "a survey does not invent work");
 }
 
+/// Surveys from before a database was reserved, made and opened again are about another past.
+async fn an_old_survey_says_nothing_false(engine: &EngineHandle) {
+    let mut later = desired();
+    later.name = "conformance_later".into();
+    later.stamp = stamp(4);
+    later.accesses.clear();
+    later.migrator.login = "conformance_later_m".into();
+    let mut closed = later.clone();
+    closed.state = DesiredState::Closed;
+    let gate = Gate::open();
+    let survey = async || engine.survey().await.expect("a survey");
+    let mut old = vec![survey().await];
+    engine
+        .reserve(&later.name, &later.stamp, &fence(1), &gate)
+        .await
+        .expect("the name is free");
+    old.push(survey().await);
+    apply(engine, &later, 1).await;
+    apply(engine, &closed, 2).await;
+    old.push(survey().await);
+    apply(engine, &later, 3).await;
+    for survey in &old {
+        for mode in [ConvergeMode::Observe, ConvergeMode::Apply] {
+            let found = engine
+                .converge(&later, mode, Some(survey), &fence(3), &gate)
+                .await
+                .expect("it is there by now");
+            assert_eq!(found, [], "{mode:?}");
+        }
+    }
+}
+
 async fn a_closed_database_lets_nobody_in(engine: &EngineHandle, probe: &impl LoginProbe) {
     let mut closed = desired();
     closed.state = DesiredState::Closed;
@@ -261,6 +297,42 @@ async fn a_closed_database_lets_nobody_in(engine: &EngineHandle, probe: &impl Lo
             .can_log_in("conformance", login, &password(login))
             .await
     );
+}
+
+/// Where a database is only observed, a migration changes nothing but the migrator's own.
+async fn the_migrator_is_let_in_alone(engine: &EngineHandle, probe: &impl LoginProbe) {
+    let mut asked = desired();
+    asked.accesses[0].logins[0].state = LoginState::Disabled;
+    for open in [true, false] {
+        asked.migrator.state = match open {
+            true => enabled("conformance_m"),
+            false => LoginState::Disabled,
+        };
+        let found = engine
+            .converge(
+                &asked,
+                ConvergeMode::Migrator,
+                None,
+                &fence(1),
+                &Gate::open(),
+            )
+            .await
+            .expect("the migrator is set");
+        let (migrators, others): (Vec<_>, Vec<_>) = found
+            .iter()
+            .partition(|found| found.key.ends_with(":conformance_m"));
+        assert!(!migrators.is_empty(), "{found:?}");
+        assert!(migrators.iter().all(|found| found.repaired), "{found:?}");
+        assert!(!others.is_empty(), "{found:?}");
+        assert!(others.iter().all(|found| !found.repaired), "{found:?}");
+        for (login, lets_in) in [("conformance_m", open), ("conformance_a", true)] {
+            let entered = probe
+                .can_log_in("conformance", login, &password(login))
+                .await;
+            assert_eq!(entered, lets_in, "{login}");
+        }
+    }
+    assert_eq!(apply(engine, &desired(), 1).await, []);
 }
 
 async fn a_rotated_slot_is_closed(engine: &EngineHandle, probe: &impl LoginProbe) {

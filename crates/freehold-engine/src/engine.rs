@@ -31,6 +31,10 @@ pub enum ConvergeMode {
     Apply,
     /// Only report it.
     Observe,
+    /// Repair what the migrator's login needs to do its work, or not to: the login itself, its
+    /// membership of the owner, its settings, its way in and its sessions. Report the rest. For a
+    /// migration of a database that is only observed.
+    Migrator,
 }
 
 /// One server. Cheap to share; it holds at most two admin connections of its own.
@@ -58,7 +62,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Makes the server agree with what is desired, or says where it does not. Returns what
     /// differed. Only touches the reserved database and the logins named in it. Running it again, or
-    /// after a kill at any point, ends in the same state. `survey` may be stale: it only saves work.
+    /// after a kill at any point, ends in the same state. `survey` may be stale: it only saves work, and what it says
+    /// against the database is looked at again before it is said or acted upon.
     fn converge(
         &self,
         desired: &DesiredDatabase,

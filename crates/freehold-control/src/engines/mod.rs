@@ -45,8 +45,10 @@ pub(crate) struct Engines {
     /// Servers that were found unreachable a moment ago: those who come next are told so at once,
     /// instead of each waiting for the same time-out in one of the workers' places.
     down: Mutex<HashMap<Uid, (Instant, String)>>,
-    /// Starting a server twice at once would be a race for its files.
-    starting: Mutex<()>,
+    /// Who makes an instance's handle, or starts or stops its server: one at a time for each, so that
+    /// nobody races for a server's files or holds a second pair of connections, and a server that
+    /// takes long to start holds up only those who want it.
+    turns: Mutex<HashMap<Uid, Arc<Mutex<()>>>>,
 }
 
 /// Where the local servers' folders are, in the data directory.
@@ -64,7 +66,7 @@ impl Engines {
             entropy,
             kept: Mutex::default(),
             down: Mutex::default(),
-            starting: Mutex::default(),
+            turns: Mutex::default(),
         }
     }
 
@@ -74,27 +76,49 @@ impl Engines {
             .metadata
             .uid
             .ok_or_else(|| Error::internal("connecting to an instance", "it has no uid"))?;
+        let generation = instance.metadata.generation;
+        if let Some(known) = self.known(uid, generation).await {
+            return known;
+        }
+        let turn = self.turn(uid).await;
+        let _one_at_a_time = turn.lock().await;
+        // Whoever was before us may have made it, or found that it cannot be.
+        if let Some(known) = self.known(uid, generation).await {
+            return known;
+        }
+        match self.make(instance, uid).await {
+            Ok(connected) => {
+                let kept = Kept {
+                    generation,
+                    connected: connected.clone(),
+                };
+                self.kept.lock().await.insert(uid, kept);
+                Ok(connected)
+            }
+            Err(trouble) => {
+                self.note(instance, &trouble).await;
+                Err(trouble)
+            }
+        }
+    }
+
+    /// The handle that is kept, or what was found a moment ago.
+    async fn known(&self, uid: Uid, generation: u64) -> Option<Result<Connected, Trouble>> {
         if let Some((since, detail)) = self.down.lock().await.get(&uid)
             && since.elapsed() < DOWN_PAUSE
         {
             let fault = Fault::Unreachable {
                 detail: detail.clone(),
             };
-            return Err(EngineError::new(fault, "connect").into());
+            return Some(Err(EngineError::new(fault, "connect").into()));
         }
-        let generation = instance.metadata.generation;
-        if let Some(kept) = self.kept.lock().await.get(&uid)
-            && kept.generation == generation
-        {
-            return Ok(kept.connected.clone());
-        }
-        let connected = self.make(instance, uid).await?;
-        let kept = Kept {
-            generation,
-            connected: connected.clone(),
-        };
-        self.kept.lock().await.insert(uid, kept);
-        Ok(connected)
+        let kept = self.kept.lock().await;
+        let kept = kept.get(&uid).filter(|kept| kept.generation == generation);
+        kept.map(|kept| Ok(kept.connected.clone()))
+    }
+
+    async fn turn(&self, uid: Uid) -> Arc<Mutex<()>> {
+        self.turns.lock().await.entry(uid).or_default().clone()
     }
 
     /// Forgets the handle, so that the next use resolves the secrets again and restarts a local
@@ -137,7 +161,8 @@ impl Engines {
     /// Stops the local server of an instance that has been deleted. Its files stay until a person
     /// removes them.
     pub(crate) async fn stop_local(&self, uid: Uid) {
-        let _one_at_a_time = self.starting.lock().await;
+        let turn = self.turn(uid).await;
+        let _one_at_a_time = turn.lock().await;
         self.forget(uid).await;
         let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
         if let Err(error) = LocalServer::stop_in(&directory).await {
@@ -228,7 +253,6 @@ impl Engines {
     }
 
     async fn local_postgres(&self, local: &Local, uid: Uid) -> Result<Connected, Trouble> {
-        let _one_at_a_time = self.starting.lock().await;
         let directory = self.data_dir.join(LOCAL_SERVERS).join(uid.to_string());
         let major = local.version.as_deref().map(major).transpose()?;
         let server = LocalServer::ensure(&directory, major, local.port, &*self.entropy).await?;
@@ -314,6 +338,50 @@ mod tests {
             application_name: String::new(),
             connect_timeout: CONNECT_TIMEOUT,
         }
+    }
+
+    fn external(uid: Uid, password: &std::path::Path) -> Instance {
+        let instance = serde_json::json!({
+            "apiVersion": freehold_model::API_VERSION,
+            "kind": "Instance",
+            "metadata": {"name": "pg-1", "uid": uid},
+            "spec": {
+                "engine": "postgres",
+                "external": {
+                    "host": "localhost",
+                    "username": "nobody",
+                    "password": format!("file:{}", password.display()),
+                },
+            },
+        });
+        serde_json::from_value(instance).expect("an instance")
+    }
+
+    #[tokio::test]
+    async fn all_who_come_at_once_share_one_handle_and_wait_for_no_other_instance() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let password = directory.path().join("password");
+        std::fs::write(&password, "secret").expect("a file");
+        let engines = Engines::new(directory.path().to_owned(), Arc::new(SystemEntropy));
+        let uid = |seed: i64| {
+            let at = jiff::Timestamp::from_second(seed).expect("a time");
+            Uid::generate(at, &SystemEntropy)
+        };
+        let (slow, asked) = (uid(1), uid(2));
+        // Somebody starts another instance's server and takes long.
+        let turn = engines.turn(slow).await;
+        let _starting = turn.lock().await;
+        let instance = external(asked, &password);
+        let connecting = (0..16).map(|_| engines.connect(&instance));
+        let all = futures::future::join_all(connecting);
+        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let handles: Vec<_> = all
+            .expect("nobody waits for the slow one")
+            .into_iter()
+            .map(|connected| connected.expect("a handle").engine)
+            .collect();
+        let at = |handle: &EngineHandle| std::ptr::from_ref(&**handle).cast::<()>();
+        assert!(handles.iter().all(|handle| at(handle) == at(&handles[0])));
     }
 
     #[test]

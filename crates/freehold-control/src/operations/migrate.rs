@@ -5,11 +5,11 @@
 //! and its sessions are ended, and then it gets a new password, so that a runner of an earlier
 //! worker, wherever it may still be, is cut off.
 
-use freehold_engine::{DesiredState, LoginState};
+use freehold_engine::{ConvergeMode, DesiredState, LoginState};
 use freehold_migrate::HistoryRow;
 use freehold_model::{
     BundleDigest, ConditionStatus, ConditionType, Secret, Uid,
-    kinds::{Database, Manage, MigrationStatus},
+    kinds::{Database, Instance, Manage, MigrationStatus},
 };
 use freehold_store::{Batch, PutMode, Value, Write};
 use freehold_workflow::{Cancel, Next, Operation, StepContext, StepError};
@@ -23,8 +23,9 @@ use super::{
     world,
 };
 use crate::{
-    converge::Acting,
-    records::{self, own_collection, store_error, uid_key},
+    converge::{Acting, Beginning, Converged, is_about},
+    credentials::batch_of,
+    records::{own_collection, store_error, uid_key},
     secrets::{Place, Sealed, generate_password},
     start::Control,
     trouble::Trouble,
@@ -158,14 +159,17 @@ impl Migrate {
         if world.state() == DesiredState::Closed {
             return Err(StepError::failed("the database is closed"));
         }
-        self.set_migrator(step, world, LoginState::Disabled).await?;
+        let also = match self.set_migrator(step, world, LoginState::Disabled).await? {
+            Set::First(batch, why) => {
+                return Ok(Next::go(MigrateState::Prepare { bundle }, why).also(batch));
+            }
+            Set::Done(set) => set.writes(&self.control, world)?,
+        };
         let password = generate_password(&*self.control.entropy);
         let password = self.control.sealer.seal(&place(step), &password);
         let state = MigrateState::Open { bundle, password };
-        Ok(Next::go(
-            state,
-            "earlier runners are cut off; a new credential is chosen",
-        ))
+        let message = "earlier runners are cut off; a new credential is chosen";
+        Ok(Next::go(state, message).also(also))
     }
 
     async fn open(
@@ -184,13 +188,18 @@ impl Migrate {
             password: opened,
             valid_until: None,
         };
-        self.set_migrator(step, world, state).await?;
+        let also = match self.set_migrator(step, world, state).await? {
+            Set::First(batch, why) => {
+                return Ok(Next::go(MigrateState::Open { bundle, password }, why).also(batch));
+            }
+            Set::Done(set) => set.writes(&self.control, world)?,
+        };
         let state = MigrateState::Run {
             bundle,
             password,
             epoch: step.epoch,
         };
-        Ok(Next::go(state, "the migrator may log in"))
+        Ok(Next::go(state, "the migrator may log in").also(also))
     }
 
     async fn run(
@@ -270,9 +279,14 @@ impl Migrate {
         bundle: BundleDigest,
         outcome: MigrateOutcome,
     ) -> Result<Next<MigrateState>, StepError> {
-        self.set_migrator(step, world, LoginState::Disabled).await?;
+        let set = match self.set_migrator(step, world, LoginState::Disabled).await? {
+            Set::First(batch, why) => {
+                return Ok(Next::go(MigrateState::Close { bundle, outcome }, why).also(batch));
+            }
+            Set::Done(set) => set,
+        };
         let also = self
-            .records(step, world, &bundle, &outcome)
+            .records(step, world, &bundle, &outcome, &set)
             .map_err(from_control)?;
         Ok(match outcome {
             MigrateOutcome::Succeeded {
@@ -301,13 +315,14 @@ impl Migrate {
         world: &World,
         bundle: &BundleDigest,
         outcome: &MigrateOutcome,
+        set: &MigratorSet,
     ) -> freehold_model::Result<Batch> {
         let control = &self.control;
         let now = control.clock.now();
-        let mut batch = Batch::new();
-        let mut database = world.database.clone();
-        note_status(&mut database, bundle, outcome, now);
-        batch.writes.push(records::put(&database)?);
+        let mut batch =
+            control.outcome_writes_with(world, &set.instance, &set.converged, |database| {
+                note_status(database, bundle, outcome, now);
+            })?;
         let mut entry = control.journal.internal("database.migrate", &step.target);
         entry.operation = Some(step.id);
         entry.reason = format!("requested by {}", step.requested_by);
@@ -339,41 +354,95 @@ impl Migrate {
     }
 
     /// Opens or shuts the migrator's door. The rest of the database converges with it, so that
-    /// tables a script has made get their grants.
+    /// tables a script has made get their grants; of a database that is only observed, nothing else
+    /// is touched. What is repaired on the way is drift as any other: it is told before and after.
     async fn set_migrator(
         &self,
         step: &StepContext,
         world: &World,
         migrator: LoginState,
-    ) -> Result<(), StepError> {
-        let set = async {
-            let instance = placed_on(&self.control, world).await?;
-            let connected = self.control.engines.connect(&instance).await?;
-            let actor = step.id.to_string();
-            let acting = Acting {
-                epoch: step.epoch,
-                actor: &actor,
-                gate: &step.gate,
-                survey: None,
-            };
-            let mut world = world.clone();
-            world.database.spec.manage = Manage::Apply;
-            let done = self
-                .control
-                .converge(&world, &connected, migrator, &acting)
-                .await;
-            if let Err(trouble) = &done {
-                self.control.engines.note(&instance, trouble).await;
-            }
-            done.map(|_| ())
-        };
-        match set.await {
-            Ok(()) => Ok(()),
+    ) -> Result<Set, StepError> {
+        let mut completed = world.clone();
+        let missing = self.control.credentials.complete(&mut completed);
+        if let Some(write) = missing.map_err(from_control)? {
+            let why = "accesses have changed meanwhile";
+            return Ok(Set::First(batch_of([write]), why));
+        }
+        match self.set_on_server(step, world, migrator).await {
+            Ok(set) => Ok(set),
             Err(trouble) => {
                 let kind = ConditionType::MigrationsApplied;
                 Err(from_trouble(&self.control, step, kind, trouble).await)
             }
         }
+    }
+
+    async fn set_on_server(
+        &self,
+        step: &StepContext,
+        world: &World,
+        migrator: LoginState,
+    ) -> Result<Set, Trouble> {
+        let control = &self.control;
+        let instance = placed_on(control, world).await?;
+        let connected = control.engines.connect(&instance).await?;
+        let actor = step.id.to_string();
+        let acting = Acting {
+            epoch: step.epoch,
+            actor: &actor,
+            gate: &step.gate,
+            survey: None,
+        };
+        let login = &world.credentials.migrator_login;
+        let set = async {
+            let begun = control
+                .begin_repair_beside(Some(login), world, &connected, &acting)
+                .await?;
+            if let Beginning::Drift(batch) = begun {
+                return Ok(Set::First(batch, "drift was found; it is repaired first"));
+            }
+            let mode = match world.database.spec.manage {
+                Manage::Apply => ConvergeMode::Apply,
+                Manage::Observe => ConvergeMode::Migrator,
+            };
+            let mut converged = control
+                .converge_in(mode, world, &connected, migrator, &acting)
+                .await?;
+            converged
+                .differences
+                .retain(|found| !found.repaired || !is_about(found, login));
+            Ok(Set::Done(Box::new(MigratorSet {
+                instance: instance.clone(),
+                converged: Ok(converged),
+            })))
+        };
+        let done = set.await;
+        if let Err(trouble) = &done {
+            control.engines.note(&instance, trouble).await;
+        }
+        done
+    }
+}
+
+/// What came of opening or shutting the migrator's door.
+enum Set {
+    /// Something must be saved before anything is changed; then the step runs again.
+    First(Batch, &'static str),
+    Done(Box<MigratorSet>),
+}
+
+/// How the database was found when its migrator's door was set.
+struct MigratorSet {
+    instance: Instance,
+    /// Always a success; in the form in which outcomes are told.
+    converged: Result<Converged, Trouble>,
+}
+
+impl MigratorSet {
+    fn writes(&self, control: &Control, world: &World) -> Result<Batch, StepError> {
+        control
+            .outcome_writes(world, &self.instance, &self.converged)
+            .map_err(from_control)
     }
 }
 
@@ -426,17 +495,5 @@ fn note_status(
             let unknown = ConditionStatus::Unknown;
             conditions.set(kind, unknown, "Cancelled", message, now, generation);
         }
-    }
-    // A run sets Ready only when it had been told as trouble of the run.
-    let ready = conditions.get(ConditionType::Ready).map(|c| c.status);
-    if ready != Some(ConditionStatus::True) && conditions.is_true(ConditionType::Provisioned) {
-        conditions.set(
-            ConditionType::Ready,
-            ConditionStatus::True,
-            "Usable",
-            "",
-            now,
-            generation,
-        );
     }
 }

@@ -1,9 +1,9 @@
 //! From an accepted manifest to a database that a program can use.
 
-use freehold_engine::{Fault, LoginState};
+use freehold_engine::{ConvergeMode, Fault, LoginState};
 use freehold_model::{
     ConditionStatus, ConditionType, Uid,
-    kinds::{Database, Instance, Manage, Placement},
+    kinds::{Database, Instance, Placement},
 };
 use freehold_plan::naming;
 use freehold_store::{Batch, Write};
@@ -308,11 +308,10 @@ impl Provision {
             gate: &step.gate,
             survey: None,
         };
-        // What Freehold makes itself is made whole once, also where it is only observed afterwards.
-        let mut world = world.clone();
-        world.database.spec.manage = Manage::Apply;
+        // Also where the database is only observed from then on: it was asked for.
+        let mode = ConvergeMode::Apply;
         self.control
-            .converge(&world, &connected, LoginState::Disabled, &acting)
+            .converge_in(mode, world, &connected, LoginState::Disabled, &acting)
             .await
     }
 

@@ -82,7 +82,7 @@ pub(super) async fn run(
     let mut lines = BufReader::new(stdout).lines();
     let mut last = None;
     let mut history = Vec::new();
-    let listening = async {
+    let mut listening = Box::pin(async {
         while let Ok(Some(line)) = lines.next_line().await {
             let Ok(event) = serde_json::from_str::<RunEvent>(&line) else {
                 continue;
@@ -96,33 +96,39 @@ pub(super) async fn run(
                 last = Some(event);
             }
         }
-    };
+    });
     let stopped = tokio::select! {
-        () = listening => false,
+        biased;
+        () = &mut listening => false,
         () = step.cancelled.cancelled() => true,
         () = step.stopping.cancelled() => true,
         () = step.lost.cancelled() => true,
     };
     let stdin = if stopped {
+        // Dropped as well: a task that is done keeps what it gives, and the pipe with it.
         feeding.abort();
+        drop(feeding);
         None
     } else {
         feeding.await.ok()
     };
     drop(stdin);
-    let ended = tokio::time::timeout(STOP_GRACE, child.wait()).await;
-    if ended.is_err() {
+    // What it still says is heard: it may have been done already when it was told to stop.
+    let ending = async {
+        if stopped {
+            listening.as_mut().await;
+        }
+        let _ = child.wait().await;
+    };
+    if tokio::time::timeout(STOP_GRACE, ending).await.is_err() {
         let _ = child.kill().await;
     }
+    drop(listening);
     let complaints = complaints.await.unwrap_or_default();
-    if stopped && step.cancelled.is_cancelled() {
-        return Err(RunTrouble::Cancelled);
-    }
-    if stopped {
-        return Err(lost("this server is stopping"));
-    }
     match last {
         Some(RunEvent::Finished { report }) => Ok(succeeded(report)),
+        _ if stopped && step.cancelled.is_cancelled() => Err(RunTrouble::Cancelled),
+        _ if stopped => Err(lost("this server is stopping")),
         Some(RunEvent::Failed { failure }) => Err(failed(&failure, history)),
         _ => Err(lost(complaints.trim())),
     }

@@ -16,7 +16,7 @@ use std::{
 
 use freehold_engine::{Fault, LoginState, Survey};
 use freehold_model::{
-    Kind, ResourceKey, Result, Uid,
+    ConditionStatus, Kind, ResourceKey, Result, Uid,
     kinds::{Access, Database, Instance},
 };
 use freehold_store::{Batch, Range};
@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use super::{Rhythm, lanes::Lanes};
 use crate::{
-    converge::{Acting, Beginning, Converged},
+    converge::{Acting, Beginning, Converged, NOT_MADE},
     credentials::batch_of,
     engines::Connected,
     operations::{Provision, ProvisionState},
@@ -346,9 +346,10 @@ async fn visit_under(
         .as_ref()
         .and_then(|s| s.placement.as_ref());
     let provisioned = world.database.status.as_ref().is_some_and(|status| {
-        status
+        let made = status
             .conditions
-            .is_true(freehold_model::ConditionType::Provisioned)
+            .get(freehold_model::ConditionType::Provisioned);
+        made.is_some_and(|made| made.status == ConditionStatus::True || made.reason == NOT_MADE)
     });
     if on.map(|p| p.instance_uid) != instance.metadata.uid || !provisioned {
         return Ok(Visit::Done { trouble: false });

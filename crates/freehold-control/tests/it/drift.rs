@@ -125,6 +125,75 @@ async fn a_server_that_is_down_makes_its_databases_unknown_and_delays_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_access_to_a_table_that_is_still_to_come_is_not_called_synced() {
+    let plant = Plant::start().await;
+    plant.apply(&plant.platform("")).await;
+    let limited = ORDERS.replace(
+        "level: readWrite",
+        "level: readWrite, targets: [{schema: public, table: items}]",
+    );
+    plant.apply(&limited).await;
+    let access = key(Kind::Access, Some("shop"), "orders-api");
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    for key in [&access, &orders] {
+        let found = plant.ready(key).await;
+        let synced = condition(&found, "AccessSynced").expect("it is said");
+        assert_eq!(synced["status"], "False", "{found:#?}");
+        assert_eq!(synced["reason"], "TargetPending", "{found:#?}");
+        assert!(is_condition(&found, "CredentialsPublished", "True"));
+    }
+    plant.server.psql(
+        "shop_orders",
+        "SET ROLE shop_orders_owner; CREATE TABLE public.items (id int)",
+    );
+    for key in [&access, &orders] {
+        plant
+            .until(key, "synced", |found| {
+                is_condition(found, "AccessSynced", "True")
+            })
+            .await;
+    }
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_access_to_an_observed_database_is_not_called_published() {
+    let plant = Plant::start().await;
+    provisioned(&plant).await;
+    let observed = ORDERS
+        .replace("class: standard", "class: standard\n  manage: observe")
+        .replace("access: [", "access: [{workload: jobs, level: readOnly}, ");
+    let jobs = "apiVersion: freehold.dev/v1alpha1\nkind: Workload\n\
+                metadata: {name: jobs, namespace: shop}\nspec: {}\n---";
+    plant.apply(&format!("{jobs}{observed}")).await;
+    let access = key(Kind::Access, Some("shop"), "orders-jobs");
+    let found = plant
+        .until(&access, "looked at", |found| {
+            condition(found, "AccessSynced").is_some()
+        })
+        .await;
+    for kind in ["Ready", "AccessSynced", "CredentialsPublished"] {
+        assert!(is_condition(&found, kind, "False"), "{kind}: {found:#?}");
+    }
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let found = plant
+        .until(&orders, "told", |found| {
+            is_condition(found, "AccessSynced", "False")
+        })
+        .await;
+    assert!(is_condition(&found, "CredentialsPublished", "False"));
+    assert!(is_condition(&found, "Provisioned", "True"));
+    assert!(is_condition(
+        &plant
+            .get(&key(Kind::Access, Some("shop"), "orders-api"))
+            .await,
+        "CredentialsPublished",
+        "True"
+    ));
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_database_that_is_only_observed_is_made_first() {
     let plant = Plant::start().await;
     let observed = ORDERS.replace("class: standard", "class: standard\n  manage: observe");

@@ -1,10 +1,11 @@
 //! Deleting, bringing back, sharing with another team.
 
 use freehold_api::{BindingRead, TokenKind};
-use freehold_model::{Code, Kind};
-use freehold_store::{CollectionName, Range, Scan};
+use freehold_model::{Code, Kind, Uid};
+use freehold_store::{Batch, CollectionName, Key, PutMode, Range, Scan, Value, Write};
+use freehold_testing::{faults::JumpClock, postgres::Server};
 
-use crate::plant::{ORDERS, Plant, eventually, is_condition, key, sql};
+use crate::plant::{ORDERS, Plant, Setup, condition, eventually, is_condition, key, sql};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_database_refuses_connections_and_comes_back_with_its_data() {
@@ -60,6 +61,84 @@ async fn a_deleted_database_refuses_connections_and_comes_back_with_its_data() {
         Ok(vec![Some("7".to_owned())])
     );
     plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_is_over_cannot_be_undone() {
+    let clock = std::sync::Arc::new(JumpClock::default());
+    let setup = Setup {
+        clock: clock.clone(),
+        ..Setup::default()
+    };
+    let plant = Plant::start_on(Server::start(), setup).await;
+    plant.provisioned(ORDERS).await;
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let asked = plant.control.resource_delete(&plant.admin, &orders).await;
+    asked.expect("accepted");
+    plant
+        .until(&orders, "quarantined", |found| {
+            condition(found, "Ready").is_some_and(|ready| ready["reason"] == "Quarantined")
+        })
+        .await;
+    let day = std::time::Duration::from_secs(24 * 3600);
+    clock.forward(15 * day);
+    let refused = plant
+        .control
+        .database_undelete(&plant.admin, &orders)
+        .await
+        .expect_err("fourteen days are over");
+    assert_eq!(refused.code, Code::FailedPrecondition);
+    assert!(refused.message.contains("ended on"), "{refused}");
+    let hint = refused.hint.expect("a way out");
+    assert!(hint.contains("still on the server"), "{hint}");
+    let there = "SELECT datconnlimit FROM pg_database WHERE datname = 'shop_orders'";
+    assert_eq!(plant.server.psql("postgres", there).trim(), "0");
+    plant.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_needs_no_secret_that_can_be_opened() {
+    let plant = Plant::start().await;
+    let retained = ORDERS.replace(
+        "class: standard",
+        "class: standard\n  deletionPolicy: Retain",
+    );
+    let binding = plant.provisioned(&retained).await;
+    let orders = key(Kind::Database, Some("shop"), "orders");
+    let uid = plant.get(&orders).await.metadata.uid.expect("a uid");
+    spoil_credentials(&plant, uid).await;
+    let asked = plant.control.resource_delete(&plant.admin, &orders).await;
+    asked.expect("accepted");
+    eventually("the resource is gone", || async {
+        let found = plant.control.resource_get(&plant.admin, &orders).await;
+        found.is_err_and(|error| error.code == Code::NotFound)
+    })
+    .await;
+    assert!(sql(&binding, "SELECT 1").await.is_err(), "the door is shut");
+    plant.stop().await;
+}
+
+/// Changes each sealed password in the store, as a disk that errs would.
+async fn spoil_credentials(plant: &Plant, database: Uid) {
+    let collection = CollectionName::new("credentials").expect("a name");
+    let key = Key::new(database.to_string()).expect("a key");
+    let found = plant.store.get(&collection, &key).await;
+    let record = found.expect("the store").expect("credentials");
+    let mut held: serde_json::Value = record.value.decode().expect("JSON");
+    let accesses = held["accesses"].as_object_mut().expect("accesses");
+    assert!(!accesses.is_empty());
+    for access in accesses.values_mut() {
+        access["password"]["ciphertext"] = "AAAA".into();
+    }
+    let mut batch = Batch::new();
+    batch.writes.push(Write::Put {
+        collection,
+        key,
+        value: Value::encode(&held).expect("a value"),
+        mode: PutMode::Upsert,
+        expires_at: None,
+    });
+    plant.store.apply(batch).await.expect("spoilt");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,13 @@
 mod crowd;
 mod drift;
 mod engines;
+mod explained;
 mod faults;
 mod first_light;
 mod hostile;
 mod leaning;
 mod lifecycle;
+mod migrations;
 mod people;
 mod plant;
 mod rights;

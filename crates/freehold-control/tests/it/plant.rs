@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
     /// Where the store's file is; beside the plant's other files when absent.
     pub(crate) store: Option<PathBuf>,
+    /// What runs migrations; the program itself when absent.
+    pub(crate) runner: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -53,6 +55,7 @@ impl Default for Setup {
             gate: Gate::open(),
             clock: Arc::new(SystemClock),
             store: None,
+            runner: None,
         }
     }
 }
@@ -409,7 +412,8 @@ async fn open(
     called: &str,
     setup: &Setup,
 ) -> (Control, Caller) {
-    let runner = freehold_testing::binary::freehold();
+    let runner = setup.runner.clone();
+    let runner = runner.unwrap_or_else(freehold_testing::binary::freehold);
     let mut options = Options::new(called, directory.clone(), runner);
     options.gate = setup.gate.clone();
     options.reconcile_interval = Duration::from_secs(1);

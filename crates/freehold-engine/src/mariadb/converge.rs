@@ -41,45 +41,84 @@ pub(super) async fn converge(
         claim.check(row.as_ref())?;
         // There is work for certain, so the look without a lock is saved.
         if row.is_some_and(|row| row.state != RowState::Created) {
-            return repair(admin, &goal, &claim, gate).await;
+            let pass = Pass { goal: &goal, mode };
+            return repair(admin, &pass, &claim, gate).await;
         }
     }
     let surveyed = survey
         .filter(|survey| survey.identity == claim.server)
         .and_then(|survey| survey.engine.downcast_ref::<Surveyed>());
-    let seen = match surveyed {
-        Some(surveyed) => surveyed.part(&desired.name, &goal.login_names()),
-        None => look(&mut admin, &goal).await?,
-    };
-    claim.check(seen.rows.get(&desired.name))?;
-    let within = look_inside(&mut admin, &goal, &seen).await?;
-    let actions = plan::plan(&goal, &seen, within.as_ref())?;
-    if mode == ConvergeMode::Observe || !actions.iter().any(is_actionable) {
+    let mut decided = decide(&mut admin, &goal, &claim, surveyed).await;
+    if surveyed.is_some() && is_doubtful(&decided) {
+        decided = decide(&mut admin, &goal, &claim, None).await;
+    }
+    let actions = decided?;
+    let pass = Pass { goal: &goal, mode };
+    if !actions.iter().any(|action| pass.may_do(action)) {
         let told = actions.iter().filter(|action| !action.is_silent());
         let unrepaired = told.map(|action| action.difference(&desired.name));
         let unrepaired = distinct(unrepaired);
         admin.keep();
         return Ok(unrepaired);
     }
-    repair(admin, &goal, &claim, gate).await
+    repair(admin, &pass, &claim, gate).await
+}
+
+/// What a look without the lock finds to do.
+async fn decide(
+    admin: &mut Connection,
+    goal: &Goal<'_>,
+    claim: &Claim,
+    surveyed: Option<&Surveyed>,
+) -> Result<Vec<Action>> {
+    let name = &goal.desired.name;
+    let seen = match surveyed {
+        Some(surveyed) => surveyed.part(name, &goal.login_names()),
+        None => look(admin, goal).await?,
+    };
+    claim.check(seen.rows.get(name))?;
+    let within = look_inside(admin, goal, &seen).await?;
+    plan::plan(goal, &seen, within.as_ref())
+}
+
+/// A survey may be older than the caller's right to the database: what it says against the database
+/// may be what another holder has just ended. A server that does not answer is not asked again.
+fn is_doubtful(decided: &Result<Vec<Action>>) -> bool {
+    match decided {
+        Ok(actions) => !actions.is_empty(),
+        Err(error) => !error.is_retryable(),
+    }
 }
 
 /// Takes the lock and acts. An error drops the connection, and the lock with it.
 async fn repair(
     mut admin: Lease,
-    goal: &Goal<'_>,
+    pass: &Pass<'_>,
     claim: &Claim,
     gate: &Gate,
 ) -> Result<Vec<Difference>> {
     registry::take_over(&mut admin, claim).await?;
-    let found = act(&mut admin, goal, claim, gate).await?;
+    let found = act(&mut admin, pass, claim, gate).await?;
     registry::unlock(&mut admin, claim).await?;
     admin.keep();
     Ok(found)
 }
 
-fn is_actionable(action: &Action) -> bool {
-    !matches!(action, Action::Report { .. })
+/// What a pass aims at, and how much of the way there it may go.
+struct Pass<'a> {
+    goal: &'a Goal<'a>,
+    mode: ConvergeMode,
+}
+
+impl Pass<'_> {
+    fn may_do(&self, action: &Action) -> bool {
+        let meant = match self.mode {
+            ConvergeMode::Apply => true,
+            ConvergeMode::Observe => false,
+            ConvergeMode::Migrator => action.serves(&self.goal.desired.migrator.login),
+        };
+        meant && !matches!(action, Action::Report { .. })
+    }
 }
 
 /// One finding of each key, the first.
@@ -121,10 +160,11 @@ async fn look_inside(
 /// Repairs under the lock.
 async fn act(
     admin: &mut Connection,
-    goal: &Goal<'_>,
+    pass: &Pass<'_>,
     claim: &Claim,
     gate: &Gate,
 ) -> Result<Vec<Difference>> {
+    let goal = pass.goal;
     let name = &goal.desired.name;
     let mut found = Vec::new();
     let mut refused = BTreeSet::new();
@@ -133,12 +173,12 @@ async fn act(
         let within = look_inside(admin, goal, &seen).await?;
         let actions = plan::plan(goal, &seen, within.as_ref())?;
         let (open, rest): (Vec<Action>, Vec<Action>) = actions.into_iter().partition(|action| {
-            is_actionable(action) && !refused.contains(&action.difference(name).key)
+            pass.may_do(action) && !refused.contains(&action.difference(name).key)
         });
         if open.is_empty() || round == ROUNDS_MAX {
             let reported = rest
                 .iter()
-                .filter(|action| !is_actionable(action))
+                .filter(|action| !pass.may_do(action) && !action.is_silent())
                 .chain(&open);
             found.extend(reported.map(|action| action.difference(name)));
             break;

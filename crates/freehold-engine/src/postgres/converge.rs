@@ -1,8 +1,8 @@
 //! Look, plan, act, look again.
 //!
 //! A pass first looks without any lock, by the survey where there is one: most passes find nothing
-//! and end there, with one short connection into the database. Only when something must be done
-//! does it take the registry row's lock, look again under it, and act until the plan is empty. What the
+//! and end there, with one short connection into the database. What a survey says against the
+//! database is believed only after a look of its own. Only when something must be done does it take the registry row's lock, look again under it, and act until the plan is empty. What the
 //! registry knows as not made yet goes through [`birth`] instead, which looks less.
 
 use std::collections::BTreeSet;
@@ -40,9 +40,33 @@ pub(super) async fn converge(
         && survey.is_none()
         && let Some(claim) = unmade(engine, &goal, fence).await?
     {
-        return act(engine, &goal, &claim, gate, State::Unmade).await;
+        let pass = Pass { goal: &goal, mode };
+        return act(engine, &pass, &claim, gate, State::Unmade).await;
     }
-    let seen = look(engine, &goal, survey).await?;
+    let mut decided = decide(engine, &goal, survey, fence).await;
+    if survey.is_some() && is_doubtful(&decided) {
+        decided = decide(engine, &goal, None, fence).await;
+    }
+    let (claim, actions) = decided?;
+    let pass = Pass { goal: &goal, mode };
+    if !actions.iter().any(|action| pass.may_do(action)) {
+        let unrepaired = actions
+            .iter()
+            .map(|action| action.difference(&desired.name));
+        return Ok(distinct(unrepaired));
+    }
+    act(engine, &pass, &claim, gate, State::Made).await
+}
+
+/// What a look without a lock finds to do, and the claim that it was checked against.
+async fn decide(
+    engine: &PostgresEngine,
+    goal: &Goal<'_>,
+    survey: Option<&Survey>,
+    fence: &Fence,
+) -> Result<(Claim, Vec<Action>)> {
+    let desired = goal.desired;
+    let seen = look(engine, goal, survey).await?;
     let claim = Claim {
         name: desired.name.clone(),
         stamp: desired.stamp.clone(),
@@ -50,14 +74,17 @@ pub(super) async fn converge(
         fence: fence.clone(),
     };
     claim.check(seen.cluster.rows.get(&desired.name))?;
-    let actions = plan::plan(&goal, &seen)?;
-    if mode == ConvergeMode::Observe || !actions.iter().any(is_actionable) {
-        let unrepaired = actions
-            .iter()
-            .map(|action| action.difference(&desired.name));
-        return Ok(distinct(unrepaired));
+    let actions = plan::plan(goal, &seen)?;
+    Ok((claim, actions))
+}
+
+/// A survey may be older than the caller's right to the database: what it says against the database
+/// may be what another holder has just ended. A server that does not answer is not asked again.
+fn is_doubtful(decided: &Result<(Claim, Vec<Action>)>) -> bool {
+    match decided {
+        Ok((_, actions)) => !actions.is_empty(),
+        Err(error) => !error.is_retryable(),
     }
-    act(engine, &goal, &claim, gate, State::Made).await
 }
 
 /// What a look without a lock said of a database.
@@ -85,8 +112,21 @@ async fn unmade(engine: &PostgresEngine, goal: &Goal<'_>, fence: &Fence) -> Resu
     Ok((unmade && goal.is_open()).then_some(claim))
 }
 
-fn is_actionable(action: &Action) -> bool {
-    !matches!(action, Action::Report { .. })
+/// What a pass aims at, and how much of the way there it may go.
+struct Pass<'a> {
+    goal: &'a Goal<'a>,
+    mode: ConvergeMode,
+}
+
+impl Pass<'_> {
+    fn may_do(&self, action: &Action) -> bool {
+        let meant = match self.mode {
+            ConvergeMode::Apply => true,
+            ConvergeMode::Observe => false,
+            ConvergeMode::Migrator => action.serves(&self.goal.desired.migrator.login),
+        };
+        meant && !matches!(action, Action::Report { .. })
+    }
 }
 
 /// One finding of each key, the first.
@@ -196,11 +236,12 @@ fn strangers(goal: &Goal<'_>, seen: &Observed, within: &Inside) -> Vec<String> {
 /// Makes or repairs under the row's lock. Errors drop both connections, and the lock with them.
 async fn act(
     engine: &PostgresEngine,
-    goal: &Goal<'_>,
+    pass: &Pass<'_>,
     claim: &Claim,
     gate: &Gate,
     state: State,
 ) -> Result<Vec<Difference>> {
+    let goal = pass.goal;
     let (first, second) = engine.pool.permit(2).await?.halves();
     let admin = engine.registry(first).await?;
     let mut applier = Applier {
@@ -219,10 +260,10 @@ async fn act(
     };
     let found = match born {
         Birth::Complete(found) => found,
-        Birth::Begun(found) => repair(&mut applier, goal, found).await?,
+        Birth::Begun(found) => repair(&mut applier, pass, found).await?,
         Birth::Declined => {
             take_over(&applier).await?;
-            repair(&mut applier, goal, Vec::new()).await?
+            repair(&mut applier, pass, Vec::new()).await?
         }
     };
     drop(applier);
@@ -248,20 +289,21 @@ async fn give_birth(applier: &mut Applier<'_>, goal: &Goal<'_>) -> Result<Birth>
 /// Looks and acts until the plan is empty.
 async fn repair(
     applier: &mut Applier<'_>,
-    goal: &Goal<'_>,
+    pass: &Pass<'_>,
     mut found: Vec<Difference>,
 ) -> Result<Vec<Difference>> {
+    let goal = pass.goal;
     let mut refused = BTreeSet::new();
     for round in 0.. {
         let seen = look_locked(applier, goal).await?;
         let actions = plan::plan(goal, &seen)?;
         let (open, rest): (Vec<Action>, Vec<Action>) = actions.into_iter().partition(|action| {
-            is_actionable(action) && !refused.contains(&action.difference(&goal.desired.name).key)
+            pass.may_do(action) && !refused.contains(&action.difference(&goal.desired.name).key)
         });
         if open.is_empty() || round == ROUNDS_MAX {
             let reported = rest
                 .iter()
-                .filter(|action| !is_actionable(action))
+                .filter(|action| !pass.may_do(action))
                 .chain(&open);
             found.extend(reported.map(|action| action.difference(&goal.desired.name)));
             break;

@@ -33,16 +33,13 @@ pub(super) async fn converge(
     let claim = Claim::new(&desired.name, &desired.stamp, fence)?;
     let mut admin = engine.pool.lease().await?;
     let surveyed = survey.and_then(|survey| survey.engine.downcast_ref::<Surveyed>());
-    let seen = match surveyed {
-        Some(surveyed) => {
-            let spelling = rules::spelling(&mut admin).await?;
-            surveyed.part(&goal, &claim, spelling, &admin.server)?
-        }
-        None => observe::look(&mut admin, &goal, &claim, None).await?,
-    };
-    let actions = plan::plan(&goal, &seen)?;
+    let mut decided = decide(&mut admin, &goal, &claim, surveyed).await;
+    if surveyed.is_some() && is_doubtful(&decided) {
+        decided = decide(&mut admin, &goal, &claim, None).await;
+    }
+    let (seen, actions) = decided?;
     let name = goal.name.as_str();
-    let found = if mode == ConvergeMode::Observe || !actions.iter().any(Action::is_actionable) {
+    let found = if mode != ConvergeMode::Apply || !actions.iter().any(Action::is_actionable) {
         let told = actions.iter().filter(|action| !action.is_silent());
         told.map(|action| action.difference(name)).collect()
     } else {
@@ -55,6 +52,33 @@ pub(super) async fn converge(
     };
     admin.keep();
     Ok(found)
+}
+
+/// What a look finds to do.
+async fn decide(
+    admin: &mut Connection,
+    goal: &Goal,
+    claim: &Claim,
+    surveyed: Option<&Surveyed>,
+) -> Result<(Observed, Vec<Action>)> {
+    let seen = match surveyed {
+        Some(surveyed) => {
+            let spelling = rules::spelling(admin).await?;
+            surveyed.part(goal, claim, spelling, &admin.server)?
+        }
+        None => observe::look(admin, goal, claim, None).await?,
+    };
+    let actions = plan::plan(goal, &seen)?;
+    Ok((seen, actions))
+}
+
+/// A survey may be older than the caller's right to the database: what it says against the database
+/// may be what another holder has just ended. A server that does not answer is not asked again.
+fn is_doubtful(decided: &Result<(Observed, Vec<Action>)>) -> bool {
+    match decided {
+        Ok((_, actions)) => !actions.is_empty(),
+        Err(error) => !error.is_retryable(),
+    }
 }
 
 async fn act(

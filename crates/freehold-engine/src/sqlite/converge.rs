@@ -38,7 +38,7 @@ pub(super) async fn converge(
         let stays = actions.iter().all(|action| {
             !action.is_actionable() || attempted.contains(&action.difference(&goal.name).key)
         });
-        if mode == ConvergeMode::Observe || stays || round == ROUNDS_MAX {
+        if mode != ConvergeMode::Apply || stays || round == ROUNDS_MAX {
             let left = actions.iter().map(|action| action.difference(&goal.name));
             found.extend(left);
             break;

@@ -238,7 +238,7 @@ impl Blocker {
                 format!("team `{}` is not among its allowed teams", request.team),
             ),
             Self::Cordon => ("cordon", "is cordoned: it takes nothing new".to_owned()),
-            Self::Unreachable => ("unreachable", "cannot be reached now".to_owned()),
+            Self::Unreachable => unusable(candidate),
             Self::Unknown => (
                 "unknown",
                 "has not been seen, so it is not known whether it would do".to_owned(),
@@ -268,6 +268,19 @@ impl Blocker {
             message,
         }
     }
+}
+
+/// In words of ours: a condition's message is for those who run the server.
+fn unusable(candidate: &Candidate) -> (&'static str, String) {
+    let words = match candidate.trouble.as_deref() {
+        Some("ServerReadOnly") => "is read-only now",
+        Some("AdminLacksRight") => "cannot be administered: its admin login lacks a right",
+        Some("AdminLoginRefused") => "refuses Freehold's admin login",
+        Some("ServerMismatch") => "is another server than the one that was registered",
+        Some("SameServer") => "is the same server as an instance registered before it",
+        _ => return ("unreachable", "cannot be reached now".to_owned()),
+    };
+    ("unusable", words.to_owned())
 }
 
 fn full(dimension: Dimension, lacks: u128, candidate: &Candidate) -> String {

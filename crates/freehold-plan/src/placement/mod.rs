@@ -85,6 +85,8 @@ pub struct Candidate {
     pub name: Name,
     pub spec: InstanceSpec,
     pub reachable: ConditionStatus,
+    /// The reason of that condition when it is not true: a server may answer and still be of no use.
+    pub trouble: Option<String>,
     /// E.g. `15.20`; absent when never observed.
     pub version: Option<String>,
     /// What `CREATE EXTENSION` would find; absent when never observed.
@@ -102,6 +104,9 @@ impl Candidate {
             name: instance.metadata.name.clone(),
             spec: instance.spec.clone(),
             reachable: reachable.map_or(ConditionStatus::Unknown, |condition| condition.status),
+            trouble: reachable
+                .filter(|condition| condition.status != ConditionStatus::True)
+                .map(|condition| condition.reason.clone()),
             version: status.and_then(|status| status.version.clone()),
             extensions: status.and_then(|status| status.extensions_available.clone()),
             deleting: instance.metadata.deletion_timestamp.is_some(),
@@ -113,8 +118,8 @@ impl Candidate {
 /// Why a candidate does not fit, or why it ranks where it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Stable word. Blocking: `engine`, `class`, `version`, `unreachable`, `unknown`, `deleting`,
-    /// `cordon`, `tenancy`, `team`, `instance`, `avoid`, `extension`, `databases`, `storage`,
+    /// Stable word. Blocking: `engine`, `class`, `version`, `unreachable`, `unusable`, `unknown`,
+    /// `deleting`, `cordon`, `tenancy`, `team`, `instance`, `avoid`, `extension`, `databases`, `storage`,
     /// `connections`, `throughput`. Ranking: `near`, `own`, `headroom`.
     pub key: &'static str,
     /// True when this keeps the database away.

@@ -33,6 +33,7 @@ pub(super) fn candidate(called: &str) -> Candidate {
         name: name(called),
         spec: serde_json::from_value(json!({"engine": "postgres", "local": {}})).unwrap(),
         reachable: ConditionStatus::True,
+        trouble: None,
         version: Some("15.20".to_owned()),
         extensions: Some(BTreeSet::from(["pgcrypto".to_owned()])),
         deleting: false,
@@ -119,6 +120,65 @@ fn each_rule_alone_keeps_a_database_away() {
     ];
     for (key, candidate) in cases {
         assert_eq!(blocked_by(&r, candidate), [key]);
+    }
+}
+
+/// A server that answers and is of no use is not called unreachable, and the way out fits.
+#[test]
+fn what_is_wrong_with_a_server_is_said_as_it_is() {
+    for (trouble, key, told, way_out) in [
+        (
+            "Unreachable",
+            "unreachable",
+            "cannot be reached now",
+            "get its server to answer",
+        ),
+        (
+            "ServerReadOnly",
+            "unusable",
+            "is read-only now",
+            "end the read-only mode",
+        ),
+        (
+            "AdminLacksRight",
+            "unusable",
+            "lacks a right",
+            "give the admin login",
+        ),
+        (
+            "AdminLoginRefused",
+            "unusable",
+            "refuses Freehold's admin login",
+            "correct the admin",
+        ),
+        (
+            "ServerMismatch",
+            "unusable",
+            "another server than",
+            "point it at the server",
+        ),
+        (
+            "SameServer",
+            "unusable",
+            "the same server as",
+            "delete it or point it",
+        ),
+    ] {
+        let candidate = with("pg", |it| {
+            it.reachable = ConditionStatus::False;
+            it.trouble = Some(trouble.to_owned());
+        });
+        let request = request();
+        let decision = place(&request, &[candidate]);
+        let reason = &decision.ranked[0].reasons[0];
+        assert_eq!(reason.key, key, "{trouble}");
+        assert!(
+            reason.message.contains(told),
+            "{trouble}: {}",
+            reason.message
+        );
+        let words = decision.way_out.as_ref().expect("a way out").text.as_str();
+        assert!(words.contains(way_out), "{trouble}: {words}");
     }
 }
 

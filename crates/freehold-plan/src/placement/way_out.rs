@@ -171,6 +171,18 @@ fn describe(request: &PlacementRequest, candidate: &Candidate, remedies: &[Remed
     format!("{} would do: {}", candidate.name, steps.join(", and "))
 }
 
+/// What to do about a server that is of no use as it is.
+fn righting(candidate: &Candidate) -> &'static str {
+    match candidate.trouble.as_deref() {
+        Some("ServerReadOnly") => "point it at the primary, or end the read-only mode",
+        Some("AdminLacksRight") => "give the admin login what it lacks",
+        Some("AdminLoginRefused") => "correct the admin user name or the secret it refers to",
+        Some("ServerMismatch") => "point it at the server that was registered",
+        Some("SameServer") => "delete it or point it at a server of its own",
+        _ => "get its server to answer",
+    }
+}
+
 fn step(request: &PlacementRequest, candidate: &Candidate, remedy: &Remedy) -> String {
     match remedy {
         Remedy::LiftCordon { .. } => "lift its cordon (`spec.cordon: false`)".to_owned(),
@@ -192,7 +204,8 @@ fn step(request: &PlacementRequest, candidate: &Candidate, remedy: &Remedy) -> S
             )
         }
         Remedy::Reach { instance } => format!(
-            "get its server to answer (`freehold describe instance {instance}` says what is wrong)"
+            "{} (`freehold describe instance {instance}` says what is wrong)",
+            righting(candidate)
         ),
         Remedy::InstallExtensions { extensions, .. } => {
             format!("install {} on its server", extensions.join(", "))

@@ -127,6 +127,19 @@ impl Action {
         matches!(self, Self::EndSessions { count: 0, .. })
     }
 
+    /// Whether it gives a login of ours what it needs or closes it, and touches nothing else.
+    pub(crate) fn serves(&self, login: &str) -> bool {
+        match self {
+            Self::CreateAccount { login: of, .. }
+            | Self::RecordAccount { login: of }
+            | Self::AlterAccount { login: of, .. }
+            | Self::SetPassword { login: of, .. }
+            | Self::Grant { to: of, .. }
+            | Self::EndSessions { login: of, .. } => of == login,
+            _ => false,
+        }
+    }
+
     /// The difference as found, not yet repaired.
     pub(crate) fn difference(&self, database: &str) -> Difference {
         let (key, message) = self.words(database);

@@ -141,6 +141,28 @@ impl Action {
         matches!(self, Self::SetPassword { .. })
     }
 
+    /// Whether it gives a login of ours what it needs or closes it, and touches nothing else.
+    pub(crate) fn serves(&self, login: &str) -> bool {
+        match self {
+            Self::CreateRole { role: of, .. }
+            | Self::AlterRole { role: of, .. }
+            | Self::SetPassword { login: of, .. }
+            | Self::GrantMembership { member: of, .. }
+            | Self::Set { role: Some(of), .. }
+            | Self::Reassign { login: of, .. }
+            | Self::EndSessions {
+                of: SessionsOf::Login(of),
+                ..
+            }
+            | Self::Grant {
+                on: On::Database,
+                to: Some(of),
+                ..
+            } => of == login,
+            _ => false,
+        }
+    }
+
     /// The difference as found, not yet repaired.
     pub(crate) fn difference(&self, database: &str) -> Difference {
         let (key, message) = self.words(database);
