@@ -10,7 +10,7 @@ use freehold_model::Name;
 
 use crate::commands::{
     admin, apply, audit, binding, completion, connect, delete, demo, describe, diff, doctor,
-    explain, get, login, migrate, operation, run, runner, serve, token, undelete,
+    explain, get, lint, login, migrate, operation, run, runner, serve, token, undelete,
 };
 
 const AFTER_HELP: &str = "\
@@ -187,6 +187,7 @@ pub(crate) enum Command {
     Connect(connect::Args),
     Binding(binding::Args),
     Migrate(migrate::Args),
+    Lint(lint::Args),
     Operation(operation::Args),
     Audit(audit::Args),
     Admin(admin::Args),

@@ -91,6 +91,7 @@ async fn dispatch(command: Command, session: &Session) -> Outcome {
         Command::Connect(args) => commands::connect::run(args, session).await,
         Command::Binding(args) => commands::binding::run(args, session).await,
         Command::Migrate(args) => commands::migrate::run(args, session).await,
+        Command::Lint(args) => commands::lint::run(&args, session),
         Command::Operation(args) => commands::operation::run(args, session).await,
         Command::Audit(args) => commands::audit::run(args, session).await,
         Command::Admin(args) => commands::admin::run(args, session).await,

@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("freehold-store", &["freehold-model"]),
     ("freehold-engine", &["freehold-model"]),
     ("freehold-migrate", &["freehold-engine", "freehold-model"]),
-    ("freehold-lint", &["freehold-model"]),
+    ("freehold-lint", &[]),
     ("freehold-workflow", &["freehold-model", "freehold-store"]),
     ("freehold-audit", &["freehold-model", "freehold-store"]),
     ("freehold-api", &["freehold-model"]),
@@ -88,6 +88,19 @@ const NEVER: &[(&str, &[&str], &str)] = &[
             "reqwest",
         ],
         "decisions are pure functions over plain values",
+    ),
+    (
+        "freehold-lint",
+        &[
+            "tokio",
+            "futures",
+            "async-trait",
+            "axum",
+            "tokio-postgres",
+            "rusqlite",
+            "reqwest",
+        ],
+        "the gates are pure functions over plain values",
     ),
     (
         "freehold-control",

@@ -13,6 +13,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod lint;
 pub(crate) mod login;
 pub(crate) mod manifests;
 pub(crate) mod migrate;
