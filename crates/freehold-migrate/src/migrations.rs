@@ -225,6 +225,11 @@ impl<'a> Migration<'a> {
         matches!(self.name.kind, ScriptKind::Baseline(_))
     }
 
+    /// What runs: the file's text with its placeholders replaced.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The file's own text.
     pub(crate) fn raw(&self) -> &'a str {
         self.raw

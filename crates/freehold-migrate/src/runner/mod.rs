@@ -21,6 +21,7 @@ mod history_table;
 mod lock;
 mod message;
 mod seat;
+mod status;
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,10 +33,11 @@ use tokio::sync::watch;
 pub use event::{LockHolder, Observer, PlannedScript, RunEvent};
 pub use failure::{RunFailure, StatementFailure};
 pub use lock::{lock_id, lock_name};
+pub use status::{Status, status};
 
 use crate::{
     Bundle, CallbackEvent, Dialect, HISTORY_TABLE, HistoryRow, Migration, Migrations, Mode,
-    PlanOptions, Refusal, RefusalCode, Script, Settings, StatusEntry, plan,
+    PlanOptions, Refusal, RefusalCode, Script, Settings, plan,
 };
 use execute::{Execution, Outcome};
 use seat::{Between, Seat};
@@ -94,18 +96,6 @@ pub struct AppliedScript {
     pub installed_rank: i32,
     pub elapsed_ms: u64,
     pub rows: u64,
-}
-
-/// Where a database stands against a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Status {
-    pub schema: String,
-    /// False before the first migration.
-    pub history_exists: bool,
-    pub entries: Vec<StatusEntry>,
-    /// What `apply` would refuse.
-    pub refusals: Vec<Refusal>,
 }
 
 /// Runs migrations over a session.
@@ -519,42 +509,6 @@ fn check_engine(dialect: Dialect, bundle: &Bundle) -> Result<(), RunFailure> {
         ),
         "Pack the folder again for the database's engine; check that its scripts are meant for it.",
     )]))
-}
-
-/// Compares a database with a bundle. Takes no lock and changes nothing.
-///
-/// # Errors
-/// A bundle for another engine, files that are no migrations, or a server that does not answer.
-pub async fn status<S: ScriptSession>(
-    dialect: Dialect,
-    session: &mut S,
-    bundle: &Bundle,
-    options: &RunOptions,
-) -> Result<Status, RunFailure> {
-    check_engine(dialect, bundle)?;
-    let settings = bundle.settings();
-    let seat = Seat::take(session, dialect, options).await?;
-    let values = seat.values(settings, options);
-    let migrations = Migrations::resolve_with(bundle, &values).map_err(refused)?;
-    let rows = seat.table.read(session).await?;
-    let history_exists = rows.is_some();
-    let mut refusals = Vec::new();
-    let may_hold = history_exists || settings.baseline_on_migrate;
-    if !may_hold && !seat.table.schema_is_empty(session).await? {
-        refusals.push(non_empty(&seat.schema));
-    }
-    let mut rows = rows.unwrap_or_default();
-    let plan = plan(&migrations, &mut rows, &options.plan.within(settings));
-    refusals.extend(plan.refusals);
-    if let Err(RunFailure::Refused { refusals: more }) = load(&plan.pending) {
-        refusals.extend(more);
-    }
-    Ok(Status {
-        schema: seat.schema,
-        history_exists,
-        entries: plan.status,
-        refusals,
-    })
 }
 
 fn non_empty(schema: &str) -> Refusal {

@@ -10,8 +10,8 @@ use freehold_lint::{
     render,
 };
 use freehold_migrate::{
-    Bundle, Dialect, FileRole, Migration, Migrations, Mode, RefusalCode, Statement, Version,
-    role_of, split,
+    Bundle, Dialect, FileRole, Migration, Migrations, Mode, Project, RefusalCode, Settings,
+    Statement, Version, role_of, split,
 };
 
 use crate::{
@@ -151,6 +151,8 @@ struct Folder {
     files: Vec<(String, Vec<u8>)>,
     refused: Vec<Refused>,
     dialect: Dialect,
+    /// What the folder's flyway.toml or flyway.conf says.
+    settings: Settings,
 }
 
 impl Folder {
@@ -165,6 +167,9 @@ impl Folder {
             files: Vec::new(),
             refused: Vec::new(),
             dialect,
+            settings: Project::of_folder(dir)
+                .map_err(|e| Failure::failed(e.to_string()))?
+                .settings,
         };
         folder.visit(dir, "")?;
         if folder.files.is_empty() && folder.refused.is_empty() {
@@ -192,13 +197,14 @@ impl Folder {
                     self.visit(&entry.path(), &format!("{path}/"))?;
                 }
                 FileRole::Stray => {}
+                FileRole::Refused(_) if self.settings.lenient_names => {}
                 FileRole::Refused(refused) => self.refuse(path, refused.reason, refused.advice),
-                FileRole::Migration(_) | FileRole::ScriptConfig if !kind.is_file() => self.refuse(
+                _ if !kind.is_file() => self.refuse(
                     path,
                     "it is no plain file".to_owned(),
                     "Put the file itself there, no link to it.".to_owned(),
                 ),
-                FileRole::Migration(_) | FileRole::ScriptConfig => {
+                FileRole::Migration(_) | FileRole::Callback(_) | FileRole::ScriptConfig => {
                     let bytes = std::fs::read(entry.path())
                         .map_err(|e| Failure::on_file("cannot read", &entry.path(), &e))?;
                     self.files.push((path, bytes));
@@ -237,14 +243,10 @@ impl Folder {
         let mut refused = self.refused;
         let mut scripts = Vec::new();
         for migration in migrations.iter().flat_map(Migrations::all) {
-            let bytes = bundle
-                .as_ref()
-                .and_then(|bundle| bundle.file(migration.path));
-            let text = std::str::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
             let pending = migration
                 .version()
                 .is_none_or(|version| applied.is_none_or(|applied| version > applied));
-            scripts.push(script(migration, text, pending, &mut refused));
+            scripts.push(script(migration, pending, &mut refused));
         }
         Ok(freehold_lint::check(&Sequence {
             engine: args.engine.clone(),
@@ -264,7 +266,7 @@ impl Folder {
                 return Ok(None);
             }
             let files = self.files.iter().cloned();
-            let bundle = Bundle::from_files_for(self.dialect, files)
+            let bundle = Bundle::from_files_with(self.dialect, self.settings.clone(), files)
                 .map_err(|e| Failure::failed(e.to_string()))?;
             let Err(refusals) = Migrations::resolve(&bundle) else {
                 return Ok(Some(bundle));
@@ -302,10 +304,10 @@ impl Folder {
 /// A script as the runner cuts it; when it would refuse it, as far as it can be cut.
 fn script<'a>(
     migration: &'a Migration<'a>,
-    text: &'a str,
     pending: bool,
     refused: &mut Vec<Refused>,
 ) -> Script<'a> {
+    let text = migration.text();
     let ranges = |statements: &[Statement]| statements.iter().map(Statement::range).collect();
     let (statements, in_transaction) = match migration.script() {
         Ok(script) => (ranges(&script.statements), script.mode != Mode::Bare),
