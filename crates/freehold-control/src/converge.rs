@@ -11,6 +11,7 @@ use freehold_model::{
 use freehold_store::{Batch, Write};
 use jiff::Timestamp;
 
+pub(crate) use self::evidence::in_quarantine;
 use self::evidence::{Evidence, set_access, set_evidence};
 use crate::{
     credentials::CredentialSet,
@@ -458,16 +459,17 @@ fn set_database_status(
                 conditions.set(kind, ConditionStatus::True, reason, "", now, generation);
             };
             if closed {
-                let message = "Connections are refused. `freehold undelete` opens it again.";
-                let kind = ConditionType::Ready;
-                conditions.set(
-                    kind,
-                    ConditionStatus::False,
-                    "Closed",
-                    message,
-                    now,
-                    generation,
-                );
+                // A look at what is closed keeps the word that closing it gave.
+                let (reason, message) = match &status.quarantine {
+                    Some(quarantine) => ("Quarantined", in_quarantine(quarantine)),
+                    None => {
+                        let message =
+                            "Connections are refused. `freehold undelete` opens it again.";
+                        ("Closed", message.to_owned())
+                    }
+                };
+                let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
+                conditions.set(kind, no, reason, message, now, generation);
             } else {
                 set(conditions, ConditionType::Ready, "Usable");
                 if status.request_to_usable_seconds.is_none() {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use freehold_model::{Gate, Name};
 
-use crate::secrets::KeySource;
+use crate::secrets::{Confinement, KeySource};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -14,6 +14,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where the key-encryption key is.
     pub key: KeySource,
+    /// What manifests may not name as secrets, beside the data directory and the key.
+    pub confinement: Confinement,
     /// Made at first start.
     pub default_environment: Name,
     /// The program that is started as `PROGRAM runner` for each migration.
@@ -35,6 +37,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// What manifests may not name as secrets.
+    pub(crate) fn confined(&self) -> Confinement {
+        let mut confinement = self.confinement.clone();
+        confinement.private.push(self.data_dir.clone());
+        if let KeySource::File { path, .. } = &self.key {
+            confinement.private.push(path.clone());
+        }
+        confinement
+    }
+
     /// Settings that suit one server for a small company.
     pub fn new(name: impl Into<String>, data_dir: PathBuf, runner_program: PathBuf) -> Self {
         Self {
@@ -44,6 +56,7 @@ impl Options {
                 generate: true,
             },
             data_dir,
+            confinement: Confinement::default(),
             default_environment: Name::new("local").expect("a valid name"),
             runner_program,
             workers: 64,

@@ -117,7 +117,11 @@ impl Control {
                 options.gate.clone(),
                 options.lease_ttl,
             ),
-            engines: Engines::new(options.data_dir.clone(), entropy.clone()),
+            engines: Engines::new(
+                options.data_dir.clone(),
+                options.confined(),
+                entropy.clone(),
+            ),
             nudge: watch::Sender::new(0),
             news: watch::Sender::new(0),
             identity,

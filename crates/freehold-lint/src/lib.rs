@@ -5,7 +5,7 @@
 //! outside in:
 //!
 //! * `check`: the walk over scripts and statements.
-//! * `parse`: from a statement's text to [`change::Change`]s, in words that all engines share; PostgreSQL through
+//! * `parse`: from a statement's text to `Change`s, in words that all engines share; PostgreSQL through
 //!   squawk's parser, MySQL, MariaDB and SQLite through sqlparser.
 //! * `known`: the tables as they are at that point; what keeps new and small tables quiet.
 //! * `rules`: one function for each thing that can go wrong. [`RULES`] lists them, `docs/rules/` explains them.

@@ -239,6 +239,14 @@ fn targets(access: &Access, found: &Difference) -> bool {
         })
 }
 
+/// What is said of a database in quarantine, by whoever says it.
+pub(crate) fn in_quarantine(quarantine: &freehold_model::kinds::Quarantine) -> String {
+    format!(
+        "In quarantine until {}; `freehold undelete` brings it back.",
+        quarantine.until
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,10 @@ use tokio::{sync::Mutex, time::Instant};
 
 use self::reach::Server;
 pub(crate) use self::reach::{Credential, Reach};
-use crate::{secrets::SecretResolver, trouble::Trouble};
+use crate::{
+    secrets::{Confinement, SecretResolver},
+    trouble::Trouble,
+};
 
 /// A server that can be acted on, and how programs get to it.
 #[derive(Clone)]
@@ -59,10 +62,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DOWN_PAUSE: Duration = Duration::from_secs(3);
 
 impl Engines {
-    pub(crate) fn new(data_dir: PathBuf, entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(
+        data_dir: PathBuf,
+        confinement: Confinement,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
         Self {
             data_dir,
-            resolver: SecretResolver::default(),
+            resolver: SecretResolver::for_manifests(confinement),
             entropy,
             kept: Mutex::default(),
             down: Mutex::default(),
@@ -140,8 +147,10 @@ impl Engines {
             }
         }
         let local = instance.spec.local.is_some();
-        let stale = matches!(error.fault, Fault::Unauthenticated)
-            || (local && matches!(error.fault, Fault::Unreachable { .. }));
+        let stale = matches!(
+            error.fault,
+            Fault::Unauthenticated | Fault::ServerMismatch { .. }
+        ) || (local && matches!(error.fault, Fault::Unreachable { .. }));
         if let (true, Some(uid)) = (stale, instance.metadata.uid) {
             self.forget(uid).await;
         }
@@ -362,7 +371,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let password = directory.path().join("password");
         std::fs::write(&password, "secret").expect("a file");
-        let engines = Engines::new(directory.path().to_owned(), Arc::new(SystemEntropy));
+        let engines = Engines::new(
+            directory.path().to_owned(),
+            Confinement::default(),
+            Arc::new(SystemEntropy),
+        );
         let uid = |seed: i64| {
             let at = jiff::Timestamp::from_second(seed).expect("a time");
             Uid::generate(at, &SystemEntropy)

@@ -13,7 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{from_control, from_trouble, provision::placed_on, world};
 use crate::{
-    converge::Acting, credentials::Credentials, records, start::Control, trouble::Trouble,
+    converge::{Acting, in_quarantine},
+    credentials::Credentials,
+    records,
+    start::Control,
+    trouble::Trouble,
     world::World,
 };
 
@@ -178,8 +182,9 @@ impl Close {
         let mut database = world.database;
         let generation = database.metadata.generation;
         let status = database.status.get_or_insert_default();
-        status.quarantine = Some(Quarantine { since, until });
-        let message = format!("In quarantine until {until}; `freehold undelete` brings it back.");
+        let quarantine = Quarantine { since, until };
+        let message = in_quarantine(&quarantine);
+        status.quarantine = Some(quarantine);
         let (kind, no) = (ConditionType::Ready, ConditionStatus::False);
         let now = control.clock.now();
         status

@@ -99,8 +99,13 @@ async fn look(control: &Control, instance: &Instance, all: &[Instance]) -> Resul
             "inspect the server",
         )))
     });
-    if let Err(trouble) = &seen {
-        control.engines.note(instance, trouble).await;
+    match (&seen, instance.metadata.uid) {
+        (Err(trouble), _) => control.engines.note(instance, trouble).await,
+        // Connections to another server must not outlive its answering at this address.
+        (Ok((facts, _)), Some(uid)) if is_another(instance, facts) => {
+            control.engines.forget(uid).await;
+        }
+        (Ok(_), _) => {}
     }
     let now = control.clock.now();
     let refresh = control.options.drift_interval;
@@ -116,6 +121,13 @@ async fn look(control: &Control, instance: &Instance, all: &[Instance]) -> Resul
         })
         .await
         .map(|_| ())
+}
+
+/// Whether another server answers than the one that was registered.
+fn is_another(instance: &Instance, facts: &InstanceFacts) -> bool {
+    let status = instance.status.as_ref();
+    let known = status.and_then(|status| status.server_identity.as_ref());
+    known.is_some_and(|known| facts.identity.as_ref() != Some(known))
 }
 
 async fn inspect(

@@ -76,6 +76,7 @@ impl KeySource {
         let resolver = SecretResolver {
             timeout: Duration::from_secs(30),
             bytes_max: 4 * 1024,
+            confinement: None,
         };
         let text = resolver.resolve(&SecretReference(reference)).await.map_err(|error| {
             let hint = "Without its key Freehold cannot open what it has sealed. Put the key back \

@@ -17,4 +17,4 @@ pub use envelope::{Place, Sealed, Sealer};
 pub use key_source::KeySource;
 pub(crate) use key_source::write_new as write_private_file;
 pub use password::generate_password;
-pub use reference::SecretResolver;
+pub use reference::{Confinement, SecretResolver};

@@ -1,6 +1,9 @@
 //! Secrets that live elsewhere.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use freehold_model::{Code, Error, Result, Secret, kinds::SecretReference};
 use tokio::io::AsyncReadExt as _;
@@ -16,6 +19,63 @@ pub struct SecretResolver {
     /// For reading the file or running the command.
     pub timeout: Duration,
     pub bytes_max: usize,
+    /// What a manifest may not name. Absent where the server's own configuration speaks.
+    pub confinement: Option<Confinement>,
+}
+
+/// What is not for manifests. Whoever registers an instance also says which host gets its password, so a
+/// reference is a way out for whatever the server can read: its own secrets must not be among it.
+#[derive(Debug, Clone, Default)]
+pub struct Confinement {
+    /// Files and folders of the server's own.
+    pub private: Vec<PathBuf>,
+    /// A program that a manifest names acts as the server's own account.
+    pub programs_allowed: bool,
+}
+
+/// The server's own variables.
+const OWN_VARIABLES: &str = "FREEHOLD_";
+/// Through it a process can be looked into, its variables and open files too.
+const PROCESSES: &str = "/proc";
+
+impl Confinement {
+    fn file(&self, path: &Path) -> Result<()> {
+        // A private path that is not there yet holds nothing yet.
+        let private = self
+            .private
+            .iter()
+            .filter_map(|own| own.canonicalize().ok());
+        let mut private = private.chain([PathBuf::from(PROCESSES)]);
+        if private.any(|own| path.starts_with(own)) {
+            return Err(refused(format!("{path:?} is the server's own")));
+        }
+        Ok(())
+    }
+
+    fn environment(&self, name: &str) -> Result<()> {
+        if name.starts_with(OWN_VARIABLES) {
+            return Err(refused(format!(
+                "the variable {name:?} is the server's own"
+            )));
+        }
+        Ok(())
+    }
+
+    fn program(&self) -> Result<()> {
+        if self.programs_allowed {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::FailedPrecondition,
+            "manifests may not have this server run programs (exec:)",
+        )
+        .hint("Write file: or env:; or set server.exec_references = true, which lets whoever may register an instance act as the server's account."))
+    }
+}
+
+fn refused(message: String) -> Error {
+    Error::new(Code::FailedPrecondition, message)
+        .hint("Keep what manifests name in files and variables of their own.")
 }
 
 impl Default for SecretResolver {
@@ -23,18 +83,32 @@ impl Default for SecretResolver {
         Self {
             timeout: Duration::from_secs(10),
             bytes_max: 64 * 1024,
+            confinement: None,
         }
     }
 }
 
 impl SecretResolver {
+    /// For references that stand in manifests.
+    pub fn for_manifests(confinement: Confinement) -> Self {
+        Self {
+            confinement: Some(confinement),
+            ..Self::default()
+        }
+    }
+
     /// The secret, without the line breaks at its end. Errors name the reference, never the secret.
     pub async fn resolve(&self, reference: &SecretReference) -> Result<Secret> {
         let text = reference.0.as_str();
         let bytes = match text.split_once(':') {
             Some(("env", name)) => self.environment(name)?,
             Some(("file", path)) => self.file(Path::new(path)).await?,
-            Some(("exec", line)) => command::output(line, self.timeout, self.bytes_max).await?,
+            Some(("exec", line)) => {
+                self.confinement
+                    .as_ref()
+                    .map_or(Ok(()), Confinement::program)?;
+                command::output(line, self.timeout, self.bytes_max).await?
+            }
             _ => {
                 return Err(Error::invalid("this is not a reference to a secret")
                     .hint("Write env:NAME, file:/path or exec:command; never the secret itself."));
@@ -54,6 +128,9 @@ impl SecretResolver {
     }
 
     fn environment(&self, name: &str) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(confinement) = &self.confinement {
+            confinement.environment(name)?;
+        }
         let value = std::env::var_os(name).ok_or_else(|| {
             let message = format!("the environment variable {name:?} is not set");
             Error::new(Code::FailedPrecondition, message)
@@ -73,12 +150,27 @@ impl SecretResolver {
             let message = format!("{path:?} is not an absolute path");
             return Err(Error::invalid(message));
         }
+        // What is looked at is what is read, wherever links lead.
+        let real = match &self.confinement {
+            None => path.to_owned(),
+            Some(confinement) => {
+                let real = tokio::time::timeout(self.timeout, tokio::fs::canonicalize(path));
+                match real.await {
+                    Ok(Ok(real)) => {
+                        confinement.file(&real)?;
+                        real
+                    }
+                    // Reading it says what is wrong with it.
+                    Ok(Err(_)) | Err(_) => path.to_owned(),
+                }
+            }
+        };
         let read = async {
             // Opening a pipe or a device could block for ever.
-            if !tokio::fs::metadata(path).await?.is_file() {
+            if !tokio::fs::metadata(&real).await?.is_file() {
                 return Ok(None);
             }
-            let file = tokio::fs::File::open(path).await?;
+            let file = tokio::fs::File::open(&real).await?;
             let mut bytes = Zeroizing::new(Vec::new());
             file.take(self.bytes_max as u64 + 1)
                 .read_to_end(&mut bytes)
@@ -131,8 +223,52 @@ mod tests {
         let resolver = SecretResolver {
             timeout: Duration::from_millis(500),
             bytes_max: 1_000,
+            confinement: None,
         };
         resolver.resolve(&SecretReference(text.into())).await
+    }
+
+    #[tokio::test]
+    async fn what_is_the_servers_own_is_not_for_manifests() {
+        let own = tempfile::tempdir().unwrap();
+        let apart = tempfile::tempdir().unwrap();
+        for folder in [&own, &apart] {
+            std::fs::write(folder.path().join("key"), "a secret").unwrap();
+        }
+        std::os::unix::fs::symlink(own.path(), apart.path().join("way-in")).unwrap();
+        let resolver = SecretResolver::for_manifests(Confinement {
+            private: vec![own.path().to_owned(), PathBuf::from("/nowhere/yet")],
+            programs_allowed: false,
+        });
+        let resolve = |text: String| {
+            let resolver = resolver.clone();
+            async move { resolver.resolve(&SecretReference(text)).await }
+        };
+        let shown = |path: &Path| format!("file:{}", path.display());
+        for refused in [
+            shown(&own.path().join("key")),
+            shown(&apart.path().join("way-in/key")),
+            shown(&apart.path().join(".").join("way-in").join("..").join("key")).replace(
+                &apart.path().display().to_string(),
+                &own.path().join("x/..").display().to_string(),
+            ),
+            "file:/proc/self/environ".to_owned(),
+            "env:FREEHOLD_TOKEN".to_owned(),
+            "exec:cat /etc/hostname".to_owned(),
+        ] {
+            let error = resolve(refused.clone()).await.unwrap_err();
+            assert_eq!(error.code, Code::FailedPrecondition, "{refused}: {error}");
+            assert!(!error.to_string().contains("a secret"), "{error}");
+        }
+        let secret = resolve(shown(&apart.path().join("key"))).await.unwrap();
+        assert_eq!(secret.expose(), "a secret");
+        let allowed = SecretResolver::for_manifests(Confinement {
+            programs_allowed: true,
+            ..Confinement::default()
+        });
+        let reference = SecretReference("exec:echo said".to_owned());
+        let said = allowed.resolve(&reference);
+        assert_eq!(said.await.unwrap().expose(), "said");
     }
 
     fn everything_of(error: &Error) -> String {

@@ -406,6 +406,13 @@ pub(crate) fn request(manifests: &str) -> ApplyRequest {
     }
 }
 
+/// Where the control plane keeps its own files, apart from those that manifests name.
+pub(crate) fn data_dir(directory: &Path) -> PathBuf {
+    let data_dir = directory.join("data");
+    std::fs::create_dir_all(&data_dir).expect("a folder in a temporary directory");
+    data_dir
+}
+
 async fn open(
     store: &StoreHandle,
     directory: PathBuf,
@@ -414,7 +421,8 @@ async fn open(
 ) -> (Control, Caller) {
     let runner = setup.runner.clone();
     let runner = runner.unwrap_or_else(freehold_testing::binary::freehold);
-    let mut options = Options::new(called, directory.clone(), runner);
+    let data_dir = data_dir(&directory);
+    let mut options = Options::new(called, data_dir.clone(), runner);
     options.gate = setup.gate.clone();
     options.reconcile_interval = Duration::from_secs(1);
     options.drift_interval = Duration::from_secs(2);
@@ -423,7 +431,7 @@ async fn open(
     let started = Control::start(store.clone(), setup.clock.clone(), entropy, options)
         .await
         .expect("a control plane");
-    let token = std::fs::read_to_string(directory.join("bootstrap-token")).expect("its token");
+    let token = std::fs::read_to_string(data_dir.join("bootstrap-token")).expect("its token");
     let admin = started
         .control
         .authenticate(token.trim(), "test")

@@ -447,7 +447,7 @@ spec:
     let data = plant
         .directory
         .path()
-        .join("instances")
+        .join("data/instances")
         .join(uid)
         .join("data");
     assert!(data.join("postmaster.pid").exists(), "it runs");

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use freehold_control::{Control, KeySource, Options, Started, secrets::SecretResolver};
+use freehold_control::{
+    Control, KeySource, Options, Started,
+    secrets::{Confinement, SecretResolver},
+};
 use freehold_model::{Clock, Entropy, SystemEntropy, kinds::SecretReference};
 use freehold_server::{Limits, Server, Telemetry, TlsFiles};
 use freehold_store::{PostgresStore, SqliteStore, StoreHandle};
@@ -254,6 +257,10 @@ fn options(settings: &ServerSettings, name: String) -> Outcome<Options> {
     if let Some(key) = &settings.key {
         options.key = key.parse::<KeySource>()?;
     }
+    options.confinement = Confinement {
+        private: own_files(settings),
+        programs_allowed: settings.exec_references,
+    };
     options.default_environment = settings.environment.clone();
     options.workers = settings.workers.unwrap_or(options.workers);
     options.reconcile_interval = settings
@@ -261,6 +268,26 @@ fn options(settings: &ServerSettings, name: String) -> Outcome<Options> {
         .unwrap_or(options.reconcile_interval);
     options.drift_interval = settings.drift_interval.unwrap_or(options.drift_interval);
     Ok(options)
+}
+
+/// Beside the data directory and the key: the store, what gives its address, and the key of TLS.
+fn own_files(settings: &ServerSettings) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    match &settings.store {
+        StoreChoice::Sqlite(path) => {
+            // SQLite keeps its log and its index beside the file.
+            files.extend(["", "-wal", "-shm"].map(|end| {
+                let mut beside = path.clone().into_os_string();
+                beside.push(end);
+                PathBuf::from(beside)
+            }));
+        }
+        StoreChoice::Postgres { url, .. } => {
+            files.extend(url.0.strip_prefix("file:").map(PathBuf::from));
+        }
+    }
+    files.extend(settings.tls.as_ref().map(|(_, key)| key.clone()));
+    files
 }
 
 fn server_options(settings: &ServerSettings) -> freehold_server::Options {

@@ -24,6 +24,7 @@ pub(crate) const KEYS: &[&str] = &[
     "server.data_dir",
     "server.drift_interval_seconds",
     "server.environment",
+    "server.exec_references",
     "server.key",
     "server.listen",
     "server.log.filter",
@@ -68,6 +69,8 @@ pub(crate) struct ServerSection {
     pub environment: Option<Name>,
     /// `file:`, `env:` or `exec:`.
     pub key: Option<String>,
+    /// Whether manifests may name programs.
+    pub exec_references: bool,
     pub store: StoreSection,
     pub tls: Option<TlsSection>,
     pub log: LogSection,

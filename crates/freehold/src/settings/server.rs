@@ -62,6 +62,8 @@ pub(crate) struct ServerSettings {
     pub environment: Name,
     /// Absent: a file in the data directory, made at first start.
     pub key: Option<String>,
+    /// Whether manifests may name programs that give a secret.
+    pub exec_references: bool,
     pub store: StoreChoice,
     pub tls: Option<(PathBuf, PathBuf)>,
     pub log_format: LogFormat,
@@ -106,6 +108,7 @@ impl ServerSettings {
                 .clone()
                 .unwrap_or_else(|| Name::new("local").expect("a valid name")),
             key: section.key.clone(),
+            exec_references: section.exec_references,
             store,
             tls: section
                 .tls

@@ -177,7 +177,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest() {
     );
     assert_eq!(
         parse("[server.tsl]\nkey = 'x'\n"),
-        "f.toml:1: there is no key `server.tsl` | Known keys: client.ca, client.env, client.server, client.team, server.data_dir, server.drift_interval_seconds, server.environment, server.key, server.listen, server.log.filter, server.log.format, server.name, server.reconcile_interval_seconds, server.store.postgres, server.store.postgres_ca, server.store.sqlite, server.tls.certificate, server.tls.key, server.traces.endpoint, server.traces.service_name, server.workers."
+        "f.toml:1: there is no key `server.tsl` | Known keys: client.ca, client.env, client.server, client.team, server.data_dir, server.drift_interval_seconds, server.environment, server.exec_references, server.key, server.listen, server.log.filter, server.log.format, server.name, server.reconcile_interval_seconds, server.store.postgres, server.store.postgres_ca, server.store.sqlite, server.tls.certificate, server.tls.key, server.traces.endpoint, server.traces.service_name, server.workers."
     );
     assert!(parse("[client]\nteam = 'No Name'\n").contains("is not a name"));
     assert!(parse("[client\n").starts_with("f.toml: "));
@@ -195,6 +195,7 @@ fn every_known_key_is_read() {
         data_dir = '/d'
         drift_interval_seconds = 1
         environment = 'dev'
+        exec_references = true
         key = 'env:K'
         listen = '127.0.0.1:1'
         name = 'n'

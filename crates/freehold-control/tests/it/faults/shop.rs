@@ -103,7 +103,8 @@ impl Shop {
     /// A server of this control plane, which nobody runs yet.
     pub(super) async fn control(&self, called: &str, gate: Gate) -> Control {
         let runner = freehold_testing::binary::freehold();
-        let mut options = Options::new(called, self.folder.path().to_owned(), runner);
+        let data_dir = crate::plant::data_dir(self.folder.path());
+        let mut options = Options::new(called, data_dir, runner);
         options.gate = gate;
         options.lease_ttl = LEASE_TTL;
         options.retry_first = Duration::from_millis(20);
@@ -118,7 +119,7 @@ impl Shop {
     }
 
     pub(super) async fn admin(&self, control: &Control) -> Caller {
-        let token = std::fs::read_to_string(self.folder.path().join("bootstrap-token"));
+        let token = std::fs::read_to_string(self.folder.path().join("data/bootstrap-token"));
         control
             .authenticate(token.expect("its token").trim(), "test")
             .await
